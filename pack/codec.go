@@ -1,0 +1,128 @@
+package pack
+
+import (
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// Compression is how hard a writer tries to make chunks small. Readers need
+// not know it.
+type Compression uint8
+
+// The levels, from quick to small.
+const (
+	Fastest Compression = 1
+	Default Compression = 2
+	Better  Compression = 3
+)
+
+var levels = map[Compression]struct {
+	name  string
+	level zstd.EncoderLevel
+}{
+	Fastest: {"fastest", zstd.SpeedFastest},
+	Default: {"default", zstd.SpeedDefault},
+	Better:  {"better", zstd.SpeedBetterCompression},
+}
+
+// Valid reports whether c is one of the levels.
+func (c Compression) Valid() bool { _, ok := levels[c]; return ok }
+
+func (c Compression) String() string {
+	if l, ok := levels[c]; ok {
+		return l.name
+	}
+	return fmt.Sprintf("compression %d", uint8(c))
+}
+
+// ParseCompression reads a level's name.
+func ParseCompression(s string) (Compression, error) {
+	for c, l := range levels {
+		if l.name == s {
+			return c, nil
+		}
+	}
+	return 0, fmt.Errorf("compression %q: want fastest, default or better", s)
+}
+
+// Encoder turns plaintexts into the contents of frames. It is safe for
+// concurrent use by as many goroutines as it was made for; more of them wait
+// for each other.
+type Encoder struct {
+	zstd *zstd.Encoder
+}
+
+// NewEncoder returns an encoder for a number of goroutines.
+func NewEncoder(c Compression, goroutines int) (*Encoder, error) {
+	l, ok := levels[c]
+	if !ok {
+		return nil, fmt.Errorf("unknown %s", c)
+	}
+	z, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(l.level),
+		zstd.WithEncoderConcurrency(goroutines),
+		zstd.WithEncoderCRC(false), // the AEAD and the chunk ID check more
+		zstd.WithLowerEncoderMem(true),
+		// No chunk is larger than this: a larger window would only cost memory.
+		zstd.WithWindowSize(4<<20),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set up zstd: %w", err)
+	}
+	return &Encoder{zstd: z}, nil
+}
+
+// Encode encodes plaintext and returns the result with its encoding. dst is
+// scratch space: the result may be in it (also grown), or be plaintext itself,
+// if compression gains nothing.
+func (e *Encoder) Encode(dst, plaintext []byte) ([]byte, Encoding) {
+	z := e.zstd.EncodeAll(plaintext, dst[:0])
+	if len(z) >= len(plaintext) {
+		return plaintext, Plain
+	}
+	return z, Zstd
+}
+
+// Decoder turns the contents of frames back into plaintexts. It is safe for
+// concurrent use.
+type Decoder struct {
+	zstd *zstd.Decoder
+}
+
+// NewDecoder returns a decoder for a number of goroutines.
+func NewDecoder(goroutines int) (*Decoder, error) {
+	z, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(goroutines),
+		zstd.WithDecoderMaxMemory(MaxChunk),
+		zstd.WithDecoderLowmem(true),
+		zstd.IgnoreChecksum(true), // the AEAD and the chunk ID check more
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set up zstd: %w", err)
+	}
+	return &Decoder{zstd: z}, nil
+}
+
+// Decode decodes what Encode returned and appends it to dst. The result has
+// e.Raw bytes or there is an error.
+func (d *Decoder) Decode(dst, encoded []byte, e Entry) ([]byte, error) {
+	start := len(dst)
+	switch e.Encoding {
+	case Plain:
+		dst = append(dst, encoded...)
+	case Zstd:
+		var err error
+		if dst, err = d.zstd.DecodeAll(encoded, dst); err != nil {
+			return nil, fmt.Errorf("chunk %s is %w: %w", e.ID.Short(), seal.ErrDamaged, err)
+		}
+	default:
+		return nil, fmt.Errorf("chunk %s in %s %w", e.ID.Short(), e.Encoding, seal.ErrNewer)
+	}
+	if len(dst)-start != int(e.Raw) {
+		return nil, fmt.Errorf("chunk %s is %w: %d bytes, not %d", e.ID.Short(), seal.ErrDamaged, len(dst)-start, e.Raw)
+	}
+	return dst, nil
+}
