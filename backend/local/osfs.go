@@ -1,0 +1,128 @@
+package local
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// osFS is the real file system.
+type osFS struct{}
+
+func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
+	f, err := os.OpenFile(path, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	if flag&os.O_EXCL == 0 {
+		return &osFile{File: f}, nil
+	}
+	return &osFile{File: f, writeback: true}, nil
+}
+
+func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+
+func (osFS) ReadDir(path string) ([]fs.DirEntry, error) {
+	d, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.ReadDir(-1) // os.ReadDir would sort, and Stat each of 30,000 entries no less
+}
+
+func (osFS) Mkdir(path string, perm fs.FileMode) error { return os.Mkdir(path, perm) }
+
+// Link uses link(2), the oldest way to create without replacing that is atomic
+// everywhere, NFS included. Where the file system knows no hard links (FAT,
+// exFAT, some network and FUSE file systems) it renames with the demand not to
+// replace.
+func (osFS) Link(old, new string) error { return linkBy(os.Link, old, new) }
+
+// linkBy is Link with link(2) given, so that a test can do without.
+func linkBy(link func(old, new string) error, old, new string) error {
+	err := link(old, new)
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.EOPNOTSUPP),
+		errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EMLINK):
+	default:
+		return err
+	}
+	rerr := renameExclusive(old, new)
+	if errors.Is(rerr, fs.ErrExist) || rerr == nil {
+		return rerr
+	}
+	// The first error says more: the second is most often "invalid argument".
+	return err
+}
+
+func (osFS) Rename(old, new string) error { return os.Rename(old, new) }
+
+// Remove is not os.Remove, which takes an empty directory for as good as a file.
+func (osFS) Remove(path string) error {
+	for {
+		err := unix.Unlink(path)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return &fs.PathError{Op: "unlink", Path: path, Err: err}
+		}
+	}
+}
+
+func (osFS) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = d.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		// This file system (SMB, some FUSE) has no such call. What it makes of
+		// a loss of power is its own affair; there is nothing else to ask for.
+		return nil
+	}
+	return err
+}
+
+// writebackEvery is how many bytes of a new file are written between two hints
+// to the kernel to begin writing them to the disk.
+const writebackEvery = 2 << 20
+
+// osFile is a file of the operating system.
+type osFile struct {
+	*os.File
+	writeback      bool  // tell the kernel early to write to the disk
+	written, begun int64 // bytes written; bytes that the kernel was told of
+}
+
+// Write writes, and has the kernel begin with the disk now rather than at Sync,
+// so that the disk works while the next part is being made: a pack of 32 MiB was
+// on the disk after 47 ms in place of 62.
+func (f *osFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.written += int64(n)
+	if f.writeback && f.written-f.begun >= writebackEvery {
+		beginWriteback(f.File, f.begun, f.written-f.begun)
+		f.begun = f.written
+	}
+	return n, err
+}
+
+func (f *osFile) TryLock() (bool, error) {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch err {
+		case nil:
+			return true, nil
+		case unix.EWOULDBLOCK:
+			return false, nil
+		case unix.EINTR:
+		default:
+			return false, &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+}
