@@ -51,8 +51,8 @@ func passPlain(g *[256]uint64, h0, h1, h2, h3 uint64, p *[block]byte, limit uint
 	return h3, true
 }
 
-// passMixed is passPlain with mix before each test. Unrolling gains nothing
-// here: the multiplications fill the processor.
+// passMixed is passPlain with mix before each test. Unrolling gains next to
+// nothing here: the multiplications fill the processor.
 func passMixed(g *[256]uint64, h0, h1, h2, h3 uint64, p *[block]byte, limit, odd1, odd2 uint64) (uint64, bool) {
 	for i := range lane {
 		h0 = h0<<1 + g[p[i]]
