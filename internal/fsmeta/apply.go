@@ -1,0 +1,127 @@
+package fsmeta
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Meta is what Apply gives a file.
+type Meta struct {
+	Mode     uint32 // with type, as in Stat
+	UID, GID uint32 // of this machine: look names up first, see Owners
+	Mtime    Time
+	Xattrs   []Xattr
+}
+
+// ApplyOptions change what Apply does. The zero value applies everything.
+type ApplyOptions struct {
+	// NoOwner leaves owner and group, as only root can change them.
+	NoOwner bool
+	// NoXattrs leaves all extended attributes.
+	NoXattrs bool
+	// ExactXattrs removes attributes that are not in Meta, such as access
+	// control lists that a new file inherits from its directory. Labels of
+	// security modules stay.
+	ExactXattrs bool
+}
+
+// Apply gives the file name, of any type, its metadata. Its contents must be
+// complete: to write takes away set-user-ID bits and capabilities and sets the
+// time; and so must be a directory's entries. It does as much as it can and
+// returns an error for each thing that it could not do.
+//
+// Where the owner or group stays another than the one in m, the set-user-ID or
+// set-group-ID bit of a file is not set, as it would lend somebody else's
+// rights than it was made for.
+func Apply(dirfd int, name string, m Meta, opts ApplyOptions) []error {
+	if err := CheckName(name); err != nil {
+		return []error{err}
+	}
+	return apply(byName{dirfd, name}, m, opts)
+}
+
+// ApplyFd is Apply for an open file or directory.
+func ApplyFd(fd int, m Meta, opts ApplyOptions) []error {
+	return apply(byFd(fd), m, opts)
+}
+
+// apply keeps to the one order that works:
+//
+//  1. the owner, as the change takes away set-user-ID bits and capabilities;
+//  2. attributes, as to set those of namespace user needs permission to write,
+//     which the final mode may not give even to the owner;
+//  3. the mode, also because setting an access control list changes it;
+//  4. the times.
+func apply(o object, m Meta, opts ApplyOptions) []error {
+	var errs []error
+	owned := false
+	if !opts.NoOwner {
+		err := o.chown(m.UID, m.GID)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		owned = err == nil
+	}
+	if !opts.NoXattrs {
+		errs = append(errs, o.attrs().setAll(m.Xattrs, opts.ExactXattrs)...)
+	}
+	if m.Mode&unix.S_IFMT != unix.S_IFLNK {
+		mode := m.Mode
+		if !owned {
+			mode = withoutForeignRights(o, m)
+		}
+		if err := o.chmod(mode); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := o.setTimes(m.Mtime); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// withoutForeignRights returns m.Mode without the set-ID bits that would lend the
+// rights of another owner or group than m's. On a directory they lend none.
+func withoutForeignRights(o object, m Meta) uint32 {
+	if m.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 || m.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return m.Mode
+	}
+	mode := m.Mode
+	st, err := o.stat()
+	if err != nil || st.UID != m.UID {
+		mode &^= unix.S_ISUID
+	}
+	if err != nil || st.GID != m.GID {
+		mode &^= unix.S_ISGID
+	}
+	return mode
+}
+
+// object is a file that metadata is applied to.
+type object interface {
+	stat() (Stat, error)
+	chown(uid, gid uint32) error
+	chmod(mode uint32) error
+	setTimes(mtime Time) error
+	attrs() attrs
+}
+
+type byFd int
+
+func (o byFd) stat() (Stat, error)         { return StatFd(int(o)) }
+func (o byFd) chown(uid, gid uint32) error { return Chown(int(o), uid, gid) }
+func (o byFd) chmod(mode uint32) error     { return Chmod(int(o), mode) }
+func (o byFd) setTimes(mtime Time) error   { return SetTimes(int(o), mtime) }
+func (o byFd) attrs() attrs                { return attrs{fd: int(o)} }
+
+type byName struct {
+	dirfd int
+	name  string
+}
+
+func (o byName) stat() (Stat, error)         { return StatAt(o.dirfd, o.name) }
+func (o byName) chown(uid, gid uint32) error { return ChownAt(o.dirfd, o.name, uid, gid) }
+func (o byName) chmod(mode uint32) error     { return ChmodAt(o.dirfd, o.name, mode) }
+func (o byName) setTimes(mtime Time) error   { return SetTimesAt(o.dirfd, o.name, mtime) }
+func (o byName) attrs() attrs {
+	return attrs{fd: -1, path: procAt(o.dirfd, o.name), name: o.name}
+}

@@ -1,0 +1,121 @@
+package fsmeta
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Chown sets the owner and group of an open file.
+func Chown(fd int, uid, gid uint32) error {
+	err := retry(func() error { return unix.Fchown(fd, int(uid), int(gid)) })
+	if err != nil {
+		return pathError("chown", procFd(fd), err)
+	}
+	return nil
+}
+
+// ChownAt sets the owner and group of name, of a symbolic link itself.
+func ChownAt(dirfd int, name string, uid, gid uint32) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	err := retry(func() error {
+		return unix.Fchownat(dirfd, name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW)
+	})
+	if err != nil {
+		return pathError("chown", name, err)
+	}
+	return nil
+}
+
+// Chmod sets the permissions of an open file, with the set-user-ID,
+// set-group-ID and sticky bits. It ignores the type bits of mode.
+func Chmod(fd int, mode uint32) error {
+	err := retry(func() error { return unix.Fchmod(fd, mode&permMask) })
+	if err != nil {
+		return pathError("chmod", procFd(fd), err)
+	}
+	return nil
+}
+
+// ChmodAt is Chmod for the file name. A symbolic link has no permissions on
+// Linux: it is not followed, and the error is unix.EOPNOTSUPP.
+func ChmodAt(dirfd int, name string, mode uint32) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	mode &= permMask
+	err := retry(func() error { return unix.Fchmodat(dirfd, name, mode, unix.AT_SYMLINK_NOFOLLOW) })
+	// Before fchmodat2 (Linux 6.6) there is EOPNOTSUPP; older seccomp filters of
+	// containers answer any call that they don't know with EPERM.
+	if err == unix.EOPNOTSUPP || err == unix.EPERM {
+		err = chmodPinned(dirfd, name, mode)
+	}
+	if err != nil {
+		return pathError("chmod", name, err)
+	}
+	return nil
+}
+
+// chmodPinned changes the permissions of what name is now, without a race: an
+// O_PATH descriptor, for which name was not followed, holds on to one inode; it
+// is seen not to be a link; and /proc/self/fd leads chmod to that very
+// inode, even if name has become a link to elsewhere meanwhile. (fchmod itself
+// does not take an O_PATH descriptor, and to open the file in earnest might be
+// forbidden, or wait for ever on a FIFO.)
+func chmodPinned(dirfd int, name string, mode uint32) error {
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return unix.EOPNOTSUPP
+	}
+	return retry(func() error { return unix.Chmod(procFd(fd), mode) })
+}
+
+// SetTimes sets the modification time of an open file and leaves its access
+// time.
+func SetTimes(fd int, mtime Time) error {
+	ts, err := timespecs(mtime)
+	if err == nil {
+		err = retry(func() error { return unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH) })
+		if err == unix.EINVAL || err == unix.ENOENT { // before Linux 5.8
+			err = retry(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procFd(fd), ts, 0) })
+		}
+	}
+	if err != nil {
+		return pathError("set times", procFd(fd), err)
+	}
+	return nil
+}
+
+// SetTimesAt is SetTimes for the file name, for a symbolic link itself.
+func SetTimesAt(dirfd int, name string, mtime Time) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	ts, err := timespecs(mtime)
+	if err == nil {
+		err = retry(func() error { return unix.UtimesNanoAt(dirfd, name, ts, unix.AT_SYMLINK_NOFOLLOW) })
+	}
+	if err != nil {
+		return pathError("set times", name, err)
+	}
+	return nil
+}
+
+// timespecs returns what utimensat wants: access time, modification time. By way
+// of time.Time a bad Nsec can't be one of the kernel's magic values.
+func timespecs(mtime Time) ([]unix.Timespec, error) {
+	m, err := unix.TimeToTimespec(mtime.Std())
+	return []unix.Timespec{{Nsec: unix.UTIME_OMIT}, m}, err
+}
