@@ -100,12 +100,12 @@ func swap(t *testing.T, b backend.Interface) {
 	}
 }
 
-// swapRace counts to 16 x 8 in one object, by 16 callers. A lost or doubled step
+// swapRace counts to 16 x 4 in one object, by 16 callers. A lost or doubled step
 // shows in the sum.
 func swapRace(t *testing.T, b backend.Interface) {
 	ctx := t.Context()
 	s := swapper(t, b)
-	const each = 8
+	const each = 4
 	parallel(t, func(int) error {
 		for done := 0; done < each; {
 			old, err := backend.ReadAll(ctx, b, "counter", 100)
@@ -148,7 +148,7 @@ func swapIsSeenWhole(t *testing.T, b backend.Interface) {
 	parallel(t, func(i int) error {
 		if i == 0 {
 			defer over.Store(true)
-			for n := range 20 {
+			for n := range 8 {
 				if err := s.Swap(ctx, "x", states[n%2], states[(n+1)%2]); err != nil {
 					return err
 				}

@@ -80,8 +80,8 @@ func (l *Local) addSubdirs(set map[string]bool, dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.IsDir() {
-			set[path.Join(dir, e.Name())] = true
+		if e.kind == directory {
+			set[path.Join(dir, e.name)] = true
 		}
 	}
 	return nil

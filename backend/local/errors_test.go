@@ -15,7 +15,7 @@ import (
 // noLinks is a file system without hard links.
 type noLinks struct{ local.OS }
 
-func (noLinks) Link(old, new string) error {
+func (noLinks) Link(old, new string) (bool, error) {
 	// The real one, made to fall back by what link(2) says on such a system.
 	return local.LinkBy(func(old, new string) error {
 		return &os.LinkError{Op: "link", Old: old, New: new, Err: syscall.EPERM}
@@ -43,8 +43,8 @@ func (r refusing) Remove(path string) error {
 	return &fs.PathError{Op: "unlink", Path: path, Err: r.err}
 }
 
-func (r refusing) Link(old, new string) error {
-	return &os.LinkError{Op: "link", Old: old, New: new, Err: r.err}
+func (r refusing) Link(old, new string) (bool, error) {
+	return false, &os.LinkError{Op: "link", Old: old, New: new, Err: r.err}
 }
 
 func (r refusing) Rename(old, new string) error {

@@ -1,9 +1,12 @@
 package local
 
+import "time"
+
 // What the tests need to put another file system beneath.
 type (
-	FS   = fsys
-	File = file
+	FS    = fsys
+	File  = file
+	Entry = entry
 )
 
 // OS is the real file system.
@@ -20,6 +23,14 @@ var (
 	LinkBy          = linkBy
 	RenameExclusive = renameExclusive
 )
+
+// NewEntry describes a directory or a regular file.
+func NewEntry(name string, isDir bool, size int64, modified time.Time) Entry {
+	if isDir {
+		return entry{name: name, kind: directory}
+	}
+	return entry{name: name, kind: regular, size: size, modified: modified}
+}
 
 // TmpDir is the directory of temporary files below the root.
 const TmpDir = tmpDir

@@ -3,6 +3,7 @@ package local
 import (
 	"io"
 	"io/fs"
+	"time"
 )
 
 // fsys is the file system as this package needs it. Everything that Local does
@@ -13,15 +14,15 @@ type fsys interface {
 	OpenFile(path string, flag int, perm fs.FileMode) (file, error)
 	// Stat follows symbolic links.
 	Stat(path string) (fs.FileInfo, error)
-	// ReadDir returns the whole directory in no particular order. What Info
-	// of an entry says is as of its call.
-	ReadDir(path string) ([]fs.DirEntry, error)
+	// ReadDir returns what is in a directory, in one pass and in no particular
+	// order. Names that lead nowhere are left out.
+	ReadDir(path string) ([]entry, error)
 	// Mkdir makes one directory.
 	Mkdir(path string, perm fs.FileMode) error
 	// Link gives the file old the name new, or returns an error that is
-	// fs.ErrExist if new is taken: it never replaces. The old name may go
-	// away with it.
-	Link(old, new string) error
+	// fs.ErrExist if new is taken: it never replaces. Where that takes the old
+	// name away, moved is true.
+	Link(old, new string) (moved bool, err error)
 	// Rename gives the file old the name new and replaces what had it.
 	Rename(old, new string) error
 	// Remove removes the name of a file, never a directory.
@@ -30,6 +31,23 @@ type fsys interface {
 	// survive a loss of power.
 	SyncDir(path string) error
 }
+
+// entry is what a directory has under one name, symbolic links followed.
+type entry struct {
+	name     string
+	kind     kind
+	size     int64     // of a regular file
+	modified time.Time // likewise
+}
+
+// kind is what a name stands for.
+type kind int
+
+const (
+	special kind = iota // a device, a FIFO, a socket
+	regular
+	directory
+)
 
 // file is an open file.
 type file interface {

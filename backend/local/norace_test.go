@@ -3,4 +3,4 @@
 package local_test
 
 // seeds is how much random work TestPowerCut does.
-const seeds = 80
+const seeds = 40

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"os"
 	"path"
@@ -100,7 +99,7 @@ func (o *object) Close() error { return o.f.Close() }
 
 // List implements backend.Interface. It reads each directory in one pass before
 // it yields its objects, so that what the loop body deletes or adds can't upset
-// the pass; 30,000 objects of one directory take some 10 MB meanwhile.
+// the pass; 30,000 objects of one directory take some 8 MB meanwhile.
 func (l *Local) List(ctx context.Context, prefix string) iter.Seq2[backend.Info, error] {
 	return func(yield func(backend.Info, error) bool) {
 		err := ctx.Err()
@@ -132,33 +131,20 @@ func (l *Local) list(ctx context.Context, dir string, yield func(backend.Info, e
 		return err
 	}
 	for _, e := range entries {
-		name := path.Join(dir, e.Name())
+		name := path.Join(dir, e.name)
 		if backend.ValidName(name) != nil {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if e.IsDir() {
+		switch e.kind {
+		case directory:
 			if err := l.list(ctx, name, yield); err != nil {
 				return err
 			}
-			continue
-		}
-		info, err := e.Info()
-		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			info, err = l.fs.Stat(l.path(name))
-		}
-		switch {
-		case absent(err): // deleted meanwhile
-		case err != nil:
-			return err
-		case info.IsDir():
-			if err := l.list(ctx, name, yield); err != nil {
-				return err
-			}
-		case info.Mode().IsRegular():
-			if !yield(backend.Info{Name: name, Size: info.Size(), Modified: info.ModTime()}, nil) {
+		case regular:
+			if !yield(backend.Info{Name: name, Size: e.size, Modified: e.modified}, nil) {
 				return errStopped
 			}
 		}

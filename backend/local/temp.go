@@ -20,9 +20,10 @@ const sweepAge = 6 * time.Hour
 
 // temp is a file in _tmp on its way to a name. Every temp ends with discard.
 type temp struct {
-	l    *Local
-	f    file // nil when it has ended
-	path string
+	l     *Local
+	f     file // nil when it has ended
+	path  string
+	moved bool // path is gone, and may be somebody else's by now
 }
 
 // newTemp makes an empty temporary file and, before the first one, removes what
@@ -38,7 +39,7 @@ func (l *Local) newTemp() (*temp, error) {
 
 func (l *Local) makeTemp() (*temp, error) {
 	dir := l.path(tmpDir)
-	for {
+	for made := false; ; {
 		// Names need not be secret or random: if another process of this
 		// number, on another host, has it, the next is tried.
 		p := fmt.Sprintf("%s/%d-%d", dir, os.Getpid(), l.temps.Add(1))
@@ -46,12 +47,13 @@ func (l *Local) makeTemp() (*temp, error) {
 		switch {
 		case errors.Is(err, fs.ErrExist):
 			continue
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist) && !made:
 			// Not there yet, or left out when the storage was copied. It need
 			// not survive a loss of power, so nothing is synced.
 			if err := l.fs.Mkdir(dir, dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
 				return nil, err
 			}
+			made = true
 			continue
 		case err != nil:
 			return nil, err
@@ -59,7 +61,7 @@ func (l *Local) makeTemp() (*temp, error) {
 		// The lock shows sweep that this process lives. Where there are no
 		// locks, sweep can't take one either and removes nothing.
 		_, _ = f.TryLock()
-		return &temp{l, f, p}, nil
+		return &temp{l: l, f: f, path: p}, nil
 	}
 }
 
@@ -85,7 +87,10 @@ func (t *temp) publish(name string) error {
 		// it could not write, and a second sync would say that all is well.
 		return err
 	}
-	err := l.inDir(name, func() error { return l.fs.Link(t.path, l.path(name)) })
+	err := l.inDir(name, func() (err error) {
+		t.moved, err = l.fs.Link(t.path, l.path(name))
+		return err
+	})
 	switch {
 	case err == nil:
 		return l.fs.SyncDir(path.Dir(l.path(name)))
@@ -107,19 +112,23 @@ func (t *temp) replace(name string) error {
 	if err := l.fs.Rename(t.path, l.path(name)); err != nil {
 		return err
 	}
+	t.moved = true
 	return l.fs.SyncDir(path.Dir(l.path(name)))
 }
 
-// discard closes the file and removes its temporary name, if it still has it.
+// discard removes the temporary name, if the file still has it, and closes the
+// file, in this order: the lock keeps the name ours until it is gone. Its error is
+// of no interest after publish or replace, which have synced what matters.
 func (t *temp) discard() error {
 	if t.f == nil {
 		return nil
 	}
-	err := t.f.Close()
-	t.f = nil
-	if rerr := t.l.fs.Remove(t.path); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-		err = errors.Join(err, rerr)
+	var err error
+	if !t.moved {
+		err = t.l.fs.Remove(t.path)
 	}
+	err = errors.Join(err, t.f.Close())
+	t.f = nil
 	return err
 }
 
@@ -171,11 +180,10 @@ func (l *Local) sweep(fresh *temp) (removed int, err error) {
 	}
 	var errs []error
 	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() || info.ModTime().After(oldest) {
-			continue // an error: it has just been removed
+		if e.kind != regular || e.modified.After(oldest) {
+			continue
 		}
-		done, err := l.removeUnheld(l.path(tmpDir) + "/" + e.Name())
+		done, err := l.removeUnheld(l.path(tmpDir) + "/" + e.name)
 		if done {
 			removed++
 		}

@@ -1,0 +1,369 @@
+package local_test
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cairn-backup/cairn/backend/local"
+)
+
+var errKilled = errors.New("process was killed")
+
+// process is a program's view of the disk. It implements local.FS.
+type process struct {
+	d       *disk
+	left    int // operations until it is killed; negative: never
+	dead    bool
+	changed map[string]bool // directories that it changed since it synced them
+	locks   []*node
+}
+
+func (d *disk) start() *process {
+	return &process{d: d, left: -1, changed: map[string]bool{}}
+}
+
+// kill ends the process after n more operations.
+func (p *process) kill(n int) {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	p.left = n
+}
+
+// alive is called with the lock held.
+func (p *process) alive() error {
+	if p.dead {
+		return errKilled
+	}
+	return nil
+}
+
+// operate counts an operation, which is not done if there is an error.
+func (p *process) operate() error {
+	if err := p.alive(); err != nil {
+		return err
+	}
+	if p.left == 0 {
+		p.dead = true
+		for _, n := range p.locks {
+			n.holder = nil
+		}
+		return errKilled
+	}
+	if p.d.before != nil {
+		p.d.before()
+	}
+	p.left--
+	p.d.ops++
+	return nil
+}
+
+// find returns the node at a path, called with the lock held.
+func (p *process) find(op, name string) (*node, error) {
+	n := p.d.root
+	for rest := name[1:]; rest != ""; {
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		if !n.dir {
+			return nil, pathError(op, name, fs.ErrNotExist)
+		}
+		if n = n.entries[part]; n == nil {
+			return nil, pathError(op, name, fs.ErrNotExist)
+		}
+	}
+	return n, nil
+}
+
+func pathError(op, name string, err error) error {
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}
+
+// parent returns the directory of a path.
+func (p *process) parent(op, name string) (*node, error) {
+	n, err := p.find(op, path.Dir(name))
+	if err == nil && !n.dir {
+		err = pathError(op, name, fs.ErrNotExist)
+	}
+	return n, err
+}
+
+// change sets an entry of the directory of a path.
+func (p *process) change(dir *node, name string, to *node) {
+	dir.set(path.Base(name), to)
+	p.changed[path.Dir(name)] = true
+}
+
+func (p *process) OpenFile(name string, flag int, perm fs.FileMode) (local.File, error) {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.alive(); err != nil {
+		return nil, pathError("open", name, err)
+	}
+	n, err := p.find("open", name)
+	switch {
+	case err == nil && flag&os.O_EXCL != 0:
+		return nil, pathError("open", name, fs.ErrExist)
+	case err == nil:
+		return &handle{p: p, n: n, name: name}, nil
+	case flag&os.O_CREATE == 0:
+		return nil, err
+	}
+	if err := p.operate(); err != nil {
+		return nil, pathError("open", name, err)
+	}
+	dir, err := p.parent("open", name)
+	if err != nil {
+		return nil, err
+	}
+	n = &node{perm: perm, modified: time.Unix(int64(p.d.ops), 0)}
+	p.change(dir, name, n)
+	return &handle{p: p, n: n, name: name}, nil
+}
+
+func (p *process) Stat(name string) (fs.FileInfo, error) {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.alive(); err != nil {
+		return nil, pathError("stat", name, err)
+	}
+	n, err := p.find("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	return n.info(path.Base(name)), nil
+}
+
+func (p *process) ReadDir(name string) ([]local.Entry, error) {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.alive(); err != nil {
+		return nil, pathError("readdir", name, err)
+	}
+	n, err := p.find("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	var entries []local.Entry
+	for _, name := range slices.Sorted(maps.Keys(n.entries)) {
+		e := n.entries[name]
+		entries = append(entries, local.NewEntry(name, e.dir, int64(len(e.data)), e.modified))
+	}
+	return entries, nil
+}
+
+func (p *process) Mkdir(name string, perm fs.FileMode) error {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.operate(); err != nil {
+		return pathError("mkdir", name, err)
+	}
+	dir, err := p.parent("mkdir", name)
+	if err != nil {
+		return err
+	}
+	if dir.entries[path.Base(name)] != nil {
+		return pathError("mkdir", name, fs.ErrExist)
+	}
+	p.change(dir, name, newDir())
+	return nil
+}
+
+func (p *process) Link(old, new string) (moved bool, err error) {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.operate(); err != nil {
+		return false, pathError("link", new, err)
+	}
+	n, err := p.find("link", old)
+	if err != nil {
+		return false, err
+	}
+	dir, err := p.parent("link", new)
+	if err != nil {
+		return false, err
+	}
+	if dir.entries[path.Base(new)] != nil {
+		return false, pathError("link", new, fs.ErrExist)
+	}
+	p.change(dir, new, n)
+	return false, nil
+}
+
+func (p *process) Rename(old, new string) error {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.operate(); err != nil {
+		return pathError("rename", new, err)
+	}
+	n, err := p.find("rename", old)
+	if err != nil {
+		return err
+	}
+	from, err := p.parent("rename", old)
+	if err != nil {
+		return err
+	}
+	to, err := p.parent("rename", new)
+	if err != nil {
+		return err
+	}
+	// Two directories, so two changes that may survive each without the other.
+	p.change(from, old, nil)
+	p.change(to, new, n)
+	return nil
+}
+
+func (p *process) Remove(name string) error {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.operate(); err != nil {
+		return pathError("unlink", name, err)
+	}
+	n, err := p.find("unlink", name)
+	if err != nil {
+		return err
+	}
+	if n.dir {
+		return pathError("unlink", name, errors.New("is a directory"))
+	}
+	dir, err := p.parent("unlink", name)
+	if err != nil {
+		return err
+	}
+	p.change(dir, name, nil)
+	return nil
+}
+
+func (p *process) SyncDir(name string) error {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	if err := p.operate(); err != nil {
+		return pathError("sync", name, err)
+	}
+	n, err := p.find("sync", name)
+	if err != nil {
+		return err
+	}
+	call := syncCall{path: name, dir: true, foreign: !p.changed[name]}
+	delete(p.changed, name)
+	if p.d.ignore == nil || !p.d.ignore(call) {
+		clear(n.past)
+	}
+	return nil
+}
+
+// info describes the node as it is now.
+func (n *node) info(name string) fs.FileInfo {
+	return nodeInfo{name, n.dir, n.perm, int64(len(n.data)), n.modified}
+}
+
+type nodeInfo struct {
+	name     string
+	dir      bool
+	perm     fs.FileMode
+	size     int64
+	modified time.Time
+}
+
+func (i nodeInfo) Name() string       { return i.name }
+func (i nodeInfo) Size() int64        { return i.size }
+func (i nodeInfo) ModTime() time.Time { return i.modified }
+func (i nodeInfo) IsDir() bool        { return i.dir }
+func (i nodeInfo) Sys() any           { return nil }
+func (i nodeInfo) Mode() fs.FileMode {
+	if i.dir {
+		return fs.ModeDir | i.perm
+	}
+	return i.perm
+}
+
+// handle is an open file. It implements local.File.
+type handle struct {
+	p    *process
+	n    *node
+	name string
+	off  int
+}
+
+func (h *handle) Read(b []byte) (int, error) {
+	n, err := h.ReadAt(b, int64(h.off))
+	h.off += n
+	if n > 0 && err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+func (h *handle) ReadAt(b []byte, off int64) (int, error) {
+	h.p.d.mu.Lock()
+	defer h.p.d.mu.Unlock()
+	if err := h.p.alive(); err != nil {
+		return 0, pathError("read", h.name, err)
+	}
+	n := copy(b, h.n.data[min(off, int64(len(h.n.data))):])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (h *handle) Write(b []byte) (int, error) {
+	h.p.d.mu.Lock()
+	defer h.p.d.mu.Unlock()
+	if err := h.p.operate(); err != nil {
+		return 0, pathError("write", h.name, err)
+	}
+	// A new slice, as synced and the disks left after a crash share the old one.
+	h.n.data = append(slices.Clip(h.n.data), b...)
+	return len(b), nil
+}
+
+func (h *handle) Stat() (fs.FileInfo, error) {
+	h.p.d.mu.Lock()
+	defer h.p.d.mu.Unlock()
+	if err := h.p.alive(); err != nil {
+		return nil, pathError("stat", h.name, err)
+	}
+	return h.n.info(path.Base(h.name)), nil
+}
+
+func (h *handle) Sync() error {
+	h.p.d.mu.Lock()
+	defer h.p.d.mu.Unlock()
+	if err := h.p.operate(); err != nil {
+		return pathError("sync", h.name, err)
+	}
+	if h.p.d.ignore == nil || !h.p.d.ignore(syncCall{path: h.name}) {
+		h.n.synced = h.n.data
+	}
+	return nil
+}
+
+func (h *handle) TryLock() (bool, error) {
+	h.p.d.mu.Lock()
+	defer h.p.d.mu.Unlock()
+	if err := h.p.alive(); err != nil {
+		return false, pathError("flock", h.name, err)
+	}
+	if h.n.holder != nil && h.n.holder != h {
+		return false, nil
+	}
+	h.n.holder = h
+	h.p.locks = append(h.p.locks, h.n)
+	return true, nil
+}
+
+func (h *handle) Close() error {
+	h.p.d.mu.Lock()
+	defer h.p.d.mu.Unlock()
+	if h.n.holder == h {
+		h.n.holder = nil
+	}
+	return h.p.alive()
+}
