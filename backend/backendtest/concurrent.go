@@ -232,7 +232,7 @@ func listStops(t *testing.T, b backend.Interface) {
 // object: the old bytes come to their end, or there is an error.
 func openSurvivesDelete(t *testing.T, b backend.Interface) {
 	ctx := t.Context()
-	old := noise(1, 3<<20)
+	old := noise(1, 1<<20)
 	if err := backend.PutBytes(ctx, b, "x", old); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func openSurvivesDelete(t *testing.T, b backend.Interface) {
 	if err := b.Delete(ctx, "x"); err != nil {
 		t.Fatal(err)
 	}
-	if err := backend.PutBytes(ctx, b, "x", noise(2, 3<<20)); err != nil {
+	if err := backend.PutBytes(ctx, b, "x", noise(2, 1<<20)); err != nil {
 		t.Fatal(err)
 	}
 	tail, err := io.ReadAll(r)

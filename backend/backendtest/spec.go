@@ -9,7 +9,7 @@ import (
 
 var (
 	long     = strings.Repeat("0123456789abcdef", 15) + "-is-255-by-name"
-	big      = string(noise(1, 5<<20+123))
+	big      = string(noise(1, 3<<20+123))
 	tooLong  = strings.Repeat("a", 256)
 	alphabet = "abcdefghijklmnopqrstuvwxyz"
 )
@@ -71,7 +71,7 @@ var scripts = []struct {
 		put("data/big", big),
 		get("data/big", big),
 		readAt("data/big", 0, big[:1]),
-		readAt("data/big", 1<<20-1, big[1<<20-1:3<<20+1]),
+		readAt("data/big", 1<<20-1, big[1<<20-1:2<<20+1]),
 		readAt("data/big", int64(len(big)-7), big[len(big)-7:]),
 		readPast("data/big", int64(len(big)-7), 8),
 	}},
