@@ -2,6 +2,7 @@ package index_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -336,4 +337,51 @@ func walkPacks(w *world, l *index.Local, segments []*index.Segment) error {
 		return fmt.Errorf("%d packs are missing", len(want))
 	}
 	return nil
+}
+
+// A page that is its own child would send bbolt down for ever, which ends the process:
+// it must be noticed before bbolt sees it. So must a page that is free and in use.
+func TestDamagedTree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 43)
+	s := w.open(w.object(w.admin, epoch1, nil, w.pack(20_000)))
+	l, path := w.local()
+	w.absorb(l, s)
+	l.Close()
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const branch, freelist = 0x01, 0x10
+	done := make(map[uint16]int)
+	for page := 2; page*4096 < len(good); page++ {
+		p := good[page*4096:]
+		flags, count := binary.NativeEndian.Uint16(p[8:]), binary.NativeEndian.Uint16(p[10:])
+		if binary.NativeEndian.Uint64(p) != uint64(page) || count == 0 || flags != branch && flags != freelist {
+			continue
+		}
+		bad := slices.Clone(good)
+		p = bad[page*4096:]
+		switch flags {
+		case branch: // the children become the page itself
+			for i := range int(count) {
+				binary.NativeEndian.PutUint64(p[16+16*i+8:], uint64(page))
+			}
+		case freelist: // the list frees itself
+			binary.NativeEndian.PutUint64(p[16:], uint64(page))
+		}
+		path := filepath.Join(t.TempDir(), "index")
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if index.CheckFile(path) != nil {
+			done[flags]++
+		}
+		if _, err := survive(w, path, []*index.Segment{s}); err != nil {
+			t.Fatalf("page %d of type %#x: %v", page, flags, err)
+		}
+	}
+	if done[branch] == 0 || done[freelist] == 0 {
+		t.Errorf("noticed %v: want branches and the freelist", done)
+	}
 }
