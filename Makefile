@@ -1,0 +1,42 @@
+# The ways to build, test and measure cairn. `make help` lists them.
+
+FUZZTIME   ?= 30s
+RACE       ?= -race
+TESTFLAGS  ?=
+BENCHFLAGS ?=
+
+.PHONY: help build demo test check bench fuzz test-deps clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+build: ## build bin/cairn, one static binary
+	CGO_ENABLED=0 go build -trimpath -o bin/cairn ./cmd/cairn
+
+demo: build ## back up, change, list, diff, restore and check, shown step by step
+	bench/demo.sh
+
+test: test-deps ## run go vet and every test (RACE= without the race detector)
+	go vet ./...
+	@command -v gcc >/dev/null || echo "SKIPPED: no C compiler, the race detector does NOT run" >&2
+	go test $$(command -v gcc >/dev/null && echo $(RACE)) -timeout 9m $(TESTFLAGS) ./...
+
+check: ## gofmt, go vet, staticcheck and the import policy
+	@unformatted=$$(gofmt -l .) || exit 1; \
+	  [ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	tools/staticcheck.sh
+	go test ./internal/deps
+
+bench: build ## compare with restic and borg (BENCHFLAGS='-quick -runs 1' for less)
+	tools/install-test-deps.sh --bench
+	go run ./bench $(BENCHFLAGS)
+
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
+
+test-deps: # install what tests need and this machine lacks
+	@tools/install-test-deps.sh
+
+clean: ## remove what make built and measured
+	rm -rf bin .bin bench/out
