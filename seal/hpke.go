@@ -7,9 +7,9 @@ import (
 
 // Sizes of HPKE values in bytes.
 const (
-	PublicKeySize = 1216             // an HPKE public key
-	SeedSize      = 32               // the seed of an HPKE private key
-	hpkeOverhead  = 1120 + 16        // what Seal adds: encapsulated key and tag
+	PublicKeySize = 1216              // an HPKE public key
+	SeedSize      = 32                // the seed of an HPKE private key
+	hpkeOverhead  = 1120 + 16         // what Seal adds: encapsulated key and tag
 	SealedKeySize = hpkeOverhead + 32 // a sealed 32-byte key
 )
 
