@@ -223,3 +223,6 @@ func (f Pack) holds(e pack.Entry) error {
 	}
 	return nil
 }
+
+// ParseSegmentID reads what SegmentID.String wrote.
+func ParseSegmentID(s string) (SegmentID, error) { return seal.ParseDigest[segments](s) }

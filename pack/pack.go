@@ -25,6 +25,9 @@ type ID = seal.Digest[packs]
 
 type packs struct{}
 
+// ParseID reads what ID.String wrote.
+func ParseID(s string) (ID, error) { return seal.ParseDigest[packs](s) }
+
 // Sizes in bytes.
 const (
 	// PrefixSize is what stands before the first frame: header, salt and

@@ -52,15 +52,29 @@ func derive(context string, material ...[]byte) (key [32]byte) {
 type Keyring struct {
 	Repository RepositoryID
 	keys       map[Place]*Keys
+	secrets    map[Place][32]byte
 }
 
 // NewKeyring returns an empty keyring for a repository.
 func NewKeyring(id RepositoryID) *Keyring {
-	return &Keyring{Repository: id, keys: make(map[Place]*Keys)}
+	return &Keyring{Repository: id, keys: make(map[Place]*Keys), secrets: make(map[Place][32]byte)}
 }
 
 // Add makes the keys of a place known. It must not run concurrently with Keys.
-func (r *Keyring) Add(p Place, secret [32]byte) { r.keys[p] = DeriveKeys(secret) }
+func (r *Keyring) Add(p Place, secret [32]byte) {
+	r.keys[p] = DeriveKeys(secret)
+	r.secrets[p] = secret
+}
+
+// Secret returns the epoch secret of a place, which an admin passes on to new
+// slots, or false if the slot does not know it.
+func (r *Keyring) Secret(p Place) ([32]byte, bool) {
+	s, ok := r.secrets[p]
+	return s, ok
+}
+
+// Len returns how many places are known.
+func (r *Keyring) Len() int { return len(r.keys) }
 
 // Keys returns the keys of a place, or false if the slot does not know them.
 func (r *Keyring) Keys(p Place) (*Keys, bool) {

@@ -247,11 +247,16 @@ func parsePaper(prefix, what, s string) ([32]byte, error) {
 	s = strings.ToUpper(strings.TrimSpace(s))
 	digits, ok := strings.CutPrefix(s, prefix)
 	if !ok {
-		return [32]byte{}, fmt.Errorf("a %s begins with %s", what, prefix)
+		return [32]byte{}, fmt.Errorf("this is no %s: it does not begin with %s", what, prefix)
 	}
-	p, err := paper.DecodeString(strings.NewReplacer("-", "", " ", "").Replace(digits))
+	digits = strings.NewReplacer("-", "", " ", "").Replace(digits)
+	p, err := paper.DecodeString(digits)
 	if err != nil {
 		return [32]byte{}, fmt.Errorf("this %s is mistyped: %w", what, err)
+	}
+	if paper.EncodeToString(p) != digits {
+		// The decoder overlooks a digit too many.
+		return [32]byte{}, fmt.Errorf("this %s is mistyped: it has %d digits", what, len(digits))
 	}
 	p, err = withoutCheck(prefix, what, p, 32)
 	if err != nil {
@@ -289,12 +294,21 @@ func ParseSecretFile(contents string) (Unlocker, error) {
 		case line == "" || strings.HasPrefix(line, "#"):
 			continue
 		case strings.HasPrefix(strings.ToUpper(line), recoveryPrefix):
-			return ParseRecoveryKey(line)
+			return unlocker(ParseRecoveryKey(line))
 		default:
-			return ParseIdentity(line)
+			return unlocker(ParseIdentity(line))
 		}
 	}
 	return nil, errors.New("the file holds neither an identity nor a recovery key")
+}
+
+// unlocker keeps the nil pointer that comes with an error from becoming an
+// Unlocker that is not nil.
+func unlocker[U Unlocker](u U, err error) (Unlocker, error) {
+	if err != nil {
+		return nil, err
+	}
+	return u, nil
 }
 
 // String returns the recipient as one line of text, some 1,640 characters.
@@ -306,7 +320,7 @@ func (r *Recipient) String() string {
 func ParseRecipient(s string) (*Recipient, error) {
 	digits, ok := strings.CutPrefix(strings.TrimSpace(s), recipientPrefix)
 	if !ok {
-		return nil, fmt.Errorf("a recipient begins with %s", recipientPrefix)
+		return nil, fmt.Errorf("this is no recipient: it does not begin with %s", recipientPrefix)
 	}
 	p, err := base64.RawURLEncoding.Strict().DecodeString(digits)
 	if err != nil {

@@ -231,3 +231,6 @@ func EpochInfo(id RepositoryID, p Place) []byte {
 	b = binary.LittleEndian.AppendUint32(b, p.Epoch)
 	return binary.LittleEndian.AppendUint32(b, p.Domain)
 }
+
+// SlotIDOf returns the name of a slot object.
+func SlotIDOf(object []byte) SlotID { return Sum[slots](object) }

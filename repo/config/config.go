@@ -11,8 +11,8 @@ import (
 	"cmp"
 	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -78,13 +78,6 @@ type Epoch struct {
 type Box struct {
 	Slot   seal.SlotID
 	Sealed []byte
-}
-
-// Note is what people want to know of a slot; it is sealed, as it names hosts.
-type Note struct {
-	Slot    seal.SlotID
-	Created time.Time
-	Label   string
 }
 
 // ID returns the repository's ID.
@@ -200,6 +193,9 @@ func Parse(object []byte) (*Config, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	c, err := parseBody(body[seal.HeaderSize:])
+	if errors.Is(err, seal.ErrNewer) {
+		return nil, fmt.Errorf("config %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("config is %w: %w", seal.ErrDamaged, err)
 	}
@@ -210,8 +206,6 @@ func Parse(object []byte) (*Config, error) {
 		return nil, fmt.Errorf("config is %w: its keys are not those of repository %s", seal.ErrDamaged, h.Repository.Short())
 	case h.Place != seal.Place{}:
 		return nil, fmt.Errorf("config is %w: it is of %s", seal.ErrDamaged, h.Place)
-	case len(c.Features) > 0:
-		return nil, fmt.Errorf("config needs feature %q: it %w", c.Features[0], seal.ErrNewer)
 	}
 	return c, nil
 }
@@ -221,6 +215,10 @@ func parseBody(p []byte) (*Config, error) {
 	c := &Config{Generation: d.U64(), Created: time.Unix(0, d.I64()).UTC()}
 	for range d.Count(1) {
 		c.Features = append(c.Features, d.Text())
+	}
+	// This comes first: a feature may give all that follows another form.
+	if d.Err() == nil && len(c.Features) > 0 {
+		return nil, fmt.Errorf("needs feature %q: it %w", c.Features[0], seal.ErrNewer)
 	}
 	c.Admin = d.Array32()
 	c.Public = publicKey(d)
@@ -276,8 +274,7 @@ func (c *Config) validate() error {
 		return fmt.Errorf("unknown %s", c.Compression)
 	case c.PackSize < 1<<16 || c.PackSize > 1<<30:
 		return fmt.Errorf("packs of %d bytes", c.PackSize)
-	case !ascending(c.Features, cmp.Compare[string]),
-		!ascending(c.Slots, func(a, b Slot) int { return a.ID.Compare(b.ID) }),
+	case !ascending(c.Slots, func(a, b Slot) int { return a.ID.Compare(b.ID) }),
 		!ascending(c.Writers, func(a, b Writer) int { return bytes.Compare(a.Signer[:], b.Signer[:]) }),
 		!ascending(c.Epochs, func(a, b Epoch) int {
 			return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Epoch, b.Epoch))
@@ -293,6 +290,9 @@ func (c *Config) validate() error {
 		}
 	}
 	for _, s := range c.Slots {
+		if s.Kind < seal.PassphraseSlot || s.Kind > seal.RecoverySlot || s.Access != seal.Full && s.Access != seal.WriteOnly {
+			return fmt.Errorf("slot %s: unknown %s or %s", s.ID.Short(), s.Kind, s.Access)
+		}
 		if (s.Access == seal.Full) != (s.Signer == c.Admin) {
 			return fmt.Errorf("slot %s: %s access with the key of another role", s.ID.Short(), s.Access)
 		}
@@ -308,65 +308,4 @@ func ascending[T any](s []T, compare func(a, b T) int) bool {
 		}
 	}
 	return true
-}
-
-// privateHeader is what the section of notes is bound to.
-func (c *Config) privateHeader() ([]byte, seal.Place) {
-	p, _ := c.Current(0)
-	return seal.Header{Kind: seal.Config, Repository: c.ID(), Place: p}.Append(nil), p
-}
-
-// Notes opens the private part. It returns seal.ErrNoKey if the keyring lacks the
-// newest epoch of domain 0.
-func (c *Config) Notes(ring *seal.Keyring) ([]Note, error) {
-	h, place := c.privateHeader()
-	k, ok := ring.Keys(place)
-	if !ok {
-		return nil, fmt.Errorf("notes of config: %w", seal.ErrNoKey)
-	}
-	p, err := seal.OpenSection(c.Private, k, h)
-	if err != nil {
-		return nil, fmt.Errorf("notes of config: %w", err)
-	}
-	return parseNotes(p)
-}
-
-func parseNotes(p []byte) ([]Note, error) {
-	d := wire.NewDecoder(p)
-	var notes []Note
-	for range d.Count(32 + 8 + 1) {
-		notes = append(notes, Note{Slot: d.Array32(), Created: time.Unix(0, d.I64()).UTC(), Label: d.Text()})
-	}
-	if !ascending(notes, func(a, b Note) int { return a.Slot.Compare(b.Slot) }) {
-		d.Fail("notes are not sorted")
-	}
-	if err := d.FinishPadded(len(p), seal.Padme); err != nil {
-		return nil, fmt.Errorf("notes of config are %w: %w", seal.ErrDamaged, err)
-	}
-	return notes, nil
-}
-
-func appendNotes(b []byte, notes []Note) []byte {
-	b = binary.AppendUvarint(b, uint64(len(notes)))
-	for _, n := range notes {
-		b = append(b, n.Slot[:]...)
-		b = binary.LittleEndian.AppendUint64(b, uint64(n.Created.UnixNano()))
-		b = wire.AppendBytes(b, n.Label)
-	}
-	return b
-}
-
-// SetNotes seals notes into the private part. Call it after the last change
-// of Epochs: it seals to the newest.
-func (c *Config) SetNotes(random io.Reader, ring *seal.Keyring, notes []Note) error {
-	slices.SortFunc(notes, func(a, b Note) int { return a.Slot.Compare(b.Slot) })
-	c.Normalize()
-	h, place := c.privateHeader()
-	k, ok := ring.Keys(place)
-	if !ok {
-		return fmt.Errorf("notes of config: %w", seal.ErrNoKey)
-	}
-	var err error
-	c.Private, err = seal.SealSection(nil, random, k, h, appendNotes(nil, notes))
-	return err
 }

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// Exit statuses. Scripts rely on them.
+const (
+	statusOK          = 0
+	statusFailed      = 1
+	statusIncomplete  = 3 // done, but some source data could not be read
+	statusNoRepo      = 10
+	statusFenced      = 11
+	statusWrongKey    = 12
+	statusDamage      = 13
+	statusUsage       = 64
+	statusInterrupted = 130
+)
+
+// usageError is a wrong use of the command line.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// statusError is an error whose exit status the command chose.
+type statusError struct {
+	status int
+	err    error // nil: everything has been said
+}
+
+func (e *statusError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+func (e *statusError) Unwrap() error { return e.err }
+
+// statusOf returns the exit status for an error.
+func statusOf(err error) int {
+	var chosen *statusError
+	var usage *usageError
+	switch {
+	case err == nil:
+		return statusOK
+	case errors.As(err, &chosen):
+		return chosen.status
+	case errors.As(err, &usage):
+		return statusUsage
+	case errors.Is(err, context.Canceled):
+		return statusInterrupted
+	case errors.Is(err, repo.ErrNoRepository):
+		return statusNoRepo
+	case errors.Is(err, repo.ErrFenced):
+		return statusFenced
+	case errors.Is(err, seal.ErrWrongSecret):
+		return statusWrongKey
+	case errors.Is(err, repo.ErrDamage):
+		return statusDamage
+	}
+	return statusFailed
+}
+
+// hint says what to do about an error, or nothing.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, repo.ErrNoRepository):
+		return "make one with: cairn init --repo PATH"
+	case errors.Is(err, repo.ErrExists):
+		return "choose another place, or use the repository that is there"
+	case errors.Is(err, seal.ErrWrongSecret):
+		return "check --password-file, CAIRN_PASSWORD_FILE, CAIRN_PASSWORD or --identity-file; cairn key list shows which keys there are"
+	case errors.Is(err, repo.ErrWriteOnly):
+		return "run it where a key with full access is, with its --password-file or --identity-file"
+	case errors.Is(err, repo.ErrFenced):
+		return "run the command again"
+	case errors.Is(err, seal.ErrNewer):
+		return "install the newest cairn"
+	case errors.Is(err, ingest.ErrIncomplete):
+		return "mend the source, or use --allow-incomplete to keep what succeeded"
+	case errors.Is(err, repo.ErrDamage):
+		return "cairn check lists what is damaged and which files need it"
+	case errors.Is(err, repo.ErrNoSnapshot):
+		return "cairn snapshots lists what there is"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free some space and run the command again; nothing that was stored before is affected"
+	case errors.Is(err, syscall.EROFS):
+		return "the file system is read-only; mount it for writing or choose another place"
+	case errors.Is(err, fs.ErrPermission):
+		return "run as a user with access, or change the permissions"
+	}
+	return ""
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cairn-backup/cairn/backend/open"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+func (p *program) initCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "init",
+		Usage: "make a repository",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "chunker", Value: "fastcdc", Usage: "`ALGORITHM` that cuts contents: fastcdc, fastcdc-prf (slower, its cuts tell less) or rabin"},
+			&cli.StringFlag{Name: "compression", Value: "default", Usage: "`LEVEL`: fastest, default or better"},
+			&cli.StringFlag{Name: "recipient", Usage: "make the first key for `RECIPIENT` instead of a passphrase"},
+		},
+		Action: p.init,
+	}
+}
+
+func (p *program) init(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	params := repo.Params{Chunker: chunk.DefaultParams(), Label: "first key"}
+	var err error
+	if params.Chunker.Algorithm, err = chunk.ParseAlgorithm(c.String("chunker")); err != nil {
+		return usagef("--chunker: %v", err)
+	}
+	if params.Compression, err = pack.ParseCompression(c.String("compression")); err != nil {
+		return usagef("--compression: %v", err)
+	}
+	if params.Lock, err = p.newLock(c, "password-file"); err != nil {
+		return err
+	}
+	b, err := p.storage(c, open.Create)
+	if err != nil {
+		return err
+	}
+	r, err := repo.Init(c.Context, repo.Options{Storage: b, Cache: cacheDir(c), Observer: p.observer()}, params)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if p.json != nil {
+		p.json.Write("summary", map[string]any{"id": r.ID().String(), "repository": b.String()})
+		return nil
+	}
+	p.printf("made repository %s\n  at %s\n", r.ID(), b)
+	if !p.quiet {
+		fmt.Fprintf(p.Stderr, `
+Without a key nothing in it can ever be read again, by anybody. Print a recovery
+key now and keep it where this machine's fate can't reach it:
+
+  cairn key export --repo %s
+
+`, c.String("repo"))
+	}
+	return nil
+}
+
+// newLock makes the lock for a new key: for --recipient, else a passphrase
+// from the file that the option names, the environment, or the terminal.
+func (p *program) newLock(c *cli.Context, fileOption string) (seal.Locker, error) {
+	if s := c.String("recipient"); s != "" {
+		r, err := seal.ParseRecipient(s)
+		if err != nil {
+			return nil, usagef("--recipient: %v", err)
+		}
+		return r, nil
+	}
+	var pass []byte
+	var err error
+	if fileOption == "password-file" {
+		pass, err = givenPassphrase(c)
+	} else if f := c.String(fileOption); f != "" {
+		pass, err = passphraseFile(f)
+	}
+	if err == nil && pass == nil {
+		pass, err = p.askNew("new passphrase")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(pass) == 0 {
+		return nil, usagef("the passphrase is empty")
+	}
+	return seal.Passphrase{Text: pass}, nil
+}

@@ -1,0 +1,21 @@
+// Command cairn makes, keeps and restores backups in a deduplicating,
+// encrypted repository.
+//
+// The engine is in the packages below the module's root; here is only what a
+// person or a script sees: one file a command, app.go for what they share,
+// args.go for the order of arguments, errors.go for words and exit statuses.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args, terminal{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
+	stop()
+	os.Exit(status)
+}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/internal/gitignore"
+	"github.com/cairn-backup/cairn/internal/termui"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo"
+)
+
+func (p *program) snapshotCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "snapshot",
+		Aliases:   []string{"backup"},
+		Usage:     "make one snapshot of all sources",
+		ArgsUsage: "SOURCE...",
+		Description: "A SOURCE is a path, or - for the standard input. All sources become one\n" +
+			"snapshot, published at once or not at all.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "command", Usage: "take the output of a command, as `NAME=CMD`; it must end with status 0"},
+			&cli.StringFlag{Name: "stdin-name", Value: "stdin", Usage: "`NAME` of the standard input in the snapshot"},
+			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "leave out what fits `PATTERN` (as in gitignore, anchored at /)"},
+			&cli.StringSliceFlag{Name: "exclude-file", Usage: "read such patterns from `FILE`"},
+			&cli.BoolFlag{Name: "exclude-caches", Usage: "leave out the contents of directories with a CACHEDIR.TAG"},
+			&cli.StringSliceFlag{Name: "files-from", Usage: "read further paths from `FILE` (- is the standard input), one a line"},
+			&cli.StringSliceFlag{Name: "tag", Usage: "`TAG` the snapshot"},
+			&cli.StringFlag{Name: "host", Usage: "`NAME` of the host", DefaultText: "this machine's"},
+			&cli.StringFlag{Name: "time", Usage: "`TIME` of the snapshot: RFC 3339, or YYYY-MM-DD[ HH:MM:SS] in local time", DefaultText: "now"},
+			&cli.StringFlag{Name: "parent", Usage: "take unchanged files from snapshot `ID` (none: read every file)", DefaultText: "the newest of the same host and sources"},
+			&cli.StringFlag{Name: "compression", Usage: "`LEVEL`: fastest, default or better", DefaultText: "the repository's"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "store nothing, only say what would be stored"},
+			&cli.BoolFlag{Name: "one-file-system", Aliases: []string{"x"}, Usage: "do not go into other file systems"},
+			&cli.BoolFlag{Name: "skip-if-unchanged", Usage: "make no snapshot if nothing has changed since the parent"},
+			&cli.BoolFlag{Name: "allow-incomplete", Usage: "keep what succeeded if a source fails, marked as incomplete"},
+		},
+		Action: p.snapshot,
+	}
+}
+
+func (p *program) snapshot(c *cli.Context) error {
+	opts, err := p.snapshotOptions(c)
+	if err != nil {
+		return err
+	}
+	r, err := p.open(c)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := p.parentOption(c, r, opts); err != nil {
+		return err
+	}
+	counters := new(ingest.Progress)
+	opts.Observer = ingest.Observer{Progress: counters, Problem: p.snapshotProblem}
+	if p.verbose {
+		opts.Observer.Entry = p.snapshotEntry
+	}
+	stop, err := p.show(c, func() string { return snapshotLine(counters) }, func() map[string]any {
+		return map[string]any{
+			"files_done": counters.FilesDone.Load(), "bytes_done": counters.BytesDone.Load(),
+			"files_seen": counters.Files.Load(), "bytes_seen": counters.Bytes.Load(), "walk_finished": counters.WalkFinished.Load(),
+		}
+	})
+	if err != nil {
+		return err
+	}
+	res, err := ingest.Snapshot(c.Context, r, *opts)
+	stop()
+	if err != nil {
+		return err
+	}
+	return p.snapshotDone(res, opts.DryRun)
+}
+
+func (p *program) snapshotOptions(c *cli.Context) (*ingest.Options, error) {
+	opts := &ingest.Options{
+		ExcludeCaches:   c.Bool("exclude-caches"),
+		OneFileSystem:   c.Bool("one-file-system"),
+		Tags:            c.StringSlice("tag"),
+		AllowIncomplete: c.Bool("allow-incomplete"),
+		SkipIfUnchanged: c.Bool("skip-if-unchanged"),
+		DryRun:          c.Bool("dry-run"),
+		Program:         "cairn " + version(),
+	}
+	if err := p.sources(c, opts); err != nil {
+		return nil, err
+	}
+	var err error
+	if opts.Excludes, err = excludes(c); err != nil {
+		return nil, err
+	}
+	if opts.Host, err = hostName(c); err != nil {
+		return nil, err
+	}
+	if u, err := user.Current(); err == nil {
+		opts.User = u.Username
+	}
+	if s := c.String("time"); s != "" {
+		if opts.Time, err = parseTime(s); err != nil {
+			return nil, err
+		}
+	}
+	if opts.Compression, err = compressionOption(c); err != nil {
+		return nil, err
+	}
+	return opts, nil
+}
+
+// sources sorts the arguments into paths and streams.
+func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
+	for _, a := range c.Args().Slice() {
+		scheme, _, hasScheme := strings.Cut(a, "://")
+		switch {
+		case a == "-":
+			opts.Streams = append(opts.Streams, ingest.Stream{Name: c.String("stdin-name"), Reader: p.Stdin})
+		case hasScheme || strings.HasPrefix(a, "tar:"):
+			if !hasScheme {
+				scheme = "tar"
+			}
+			return usagef("source %q: this version of cairn has no %s sources; write ./%s if it is a path", a, scheme, a)
+		default:
+			opts.Paths = append(opts.Paths, a)
+		}
+	}
+	for _, s := range c.StringSlice("command") {
+		name, cmd, ok := strings.Cut(s, "=")
+		if !ok || name == "" || strings.TrimSpace(cmd) == "" {
+			return usagef("--command %q: want NAME=CMD", s)
+		}
+		opts.Streams = append(opts.Streams, ingest.Stream{Name: name, Command: cmd, Stderr: p.Stderr})
+	}
+	for _, f := range c.StringSlice("files-from") {
+		paths, err := p.lines(f)
+		if err != nil {
+			return err
+		}
+		opts.Paths = append(opts.Paths, paths...)
+	}
+	if len(opts.Paths)+len(opts.Streams) == 0 {
+		return usagef("what to take? give at least one path, -, or --command")
+	}
+	return nil
+}
+
+// lines reads the lines of a file that are not empty.
+func (p *program) lines(name string) ([]string, error) {
+	in := p.Stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("read list of files: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	var lines []string
+	r := bufio.NewReader(in)
+	for {
+		line, err := r.ReadString('\n')
+		if line = strings.TrimSuffix(line, "\n"); line != "" {
+			lines = append(lines, line)
+		}
+		if err == io.EOF {
+			return lines, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read list of files: %w", err)
+		}
+	}
+}
+
+func excludes(c *cli.Context) (*gitignore.Set, error) {
+	set := gitignore.New("/")
+	for _, f := range c.StringSlice("exclude-file") {
+		r, err := os.Open(f)
+		if err != nil {
+			return nil, fmt.Errorf("read exclude patterns: %w", err)
+		}
+		err = set.AddFrom(r, f)
+		r.Close()
+		if err != nil {
+			return nil, usagef("%v", err)
+		}
+	}
+	for _, s := range c.StringSlice("exclude") {
+		if err := set.Add(s, "--exclude"); err != nil {
+			return nil, usagef("%v", err)
+		}
+	}
+	if set.Len() == 0 {
+		return nil, nil
+	}
+	return set, nil
+}
+
+func hostName(c *cli.Context) (string, error) {
+	if h := c.String("host"); h != "" {
+		return h, nil
+	}
+	h, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find out the host's name (or give --host): %w", err)
+	}
+	return h, nil
+}
+
+// parseTime reads a time as users write it.
+func parseTime(s string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{time.DateTime, time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usagef("time %q: want RFC 3339, or YYYY-MM-DD[ HH:MM:SS] in local time", s)
+}
+
+func (p *program) parentOption(c *cli.Context, r *repo.Repository, opts *ingest.Options) error {
+	switch s := c.String("parent"); s {
+	case "":
+	case "none":
+		opts.NoParent = true
+	default:
+		info, err := p.find1(c.Context, r, s, filter{})
+		if err != nil {
+			return fmt.Errorf("--parent: %w", err)
+		}
+		opts.Parent = &info.ID
+	}
+	return nil
+}
+
+func (p *program) snapshotProblem(path string, err error, fatal bool) {
+	text := fmt.Sprintf("%s: %v", termui.Quote(path), reason(err))
+	if p.json != nil {
+		f := pathFields(path)
+		f["message"], f["lost"] = reason(err), fatal
+		p.json.Write("problem", f)
+		return
+	}
+	p.warn("%s", text)
+}
+
+// reason is an error without the name that the message has already.
+func reason(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+func (p *program) snapshotEntry(path string, change ingest.Change, size uint64) {
+	if p.json != nil {
+		f := pathFields(path)
+		f["change"], f["size"] = change.String(), size
+		p.json.Write("entry", f)
+		return
+	}
+	fmt.Fprintf(p.Stdout, "%-10s %s\n", change, termui.Quote(path))
+}
+
+func snapshotLine(c *ingest.Progress) string {
+	done, seen := c.BytesDone.Load(), c.Bytes.Load()
+	line := fmt.Sprintf("%s entries, %s read", termui.Count(c.FilesDone.Load()), termui.Size(done))
+	if c.WalkFinished.Load() && seen > 0 {
+		return fmt.Sprintf("%s of %s", line, termui.Size(seen))
+	}
+	return line
+}
+
+// snapshotDone reports the result, and what it means for the exit status.
+func (p *program) snapshotDone(res *ingest.Result, dry bool) error {
+	t := res.Totals
+	if p.json != nil {
+		f := map[string]any{
+			"files": t.Files, "dirs": t.Dirs, "others": t.Others, "bytes_read": t.Bytes, "bytes_added": t.NewRaw, "bytes_stored": t.NewStored,
+			"files_new": t.New, "files_changed": t.Changed, "files_unmodified": t.Unmodified, "entries_removed": t.Removed,
+			"unreadable": t.Unreadable, "duration": res.Duration.Seconds(), "incomplete": res.Partial, "skipped": res.Skipped, "dry_run": dry,
+		}
+		if !res.ID.IsZero() {
+			f["id"] = res.ID.String()
+		}
+		if !res.Parent.IsZero() {
+			f["parent"] = res.Parent.String()
+		}
+		p.json.Write("summary", f)
+	}
+	what := "snapshot " + res.ID.Short() + " saved"
+	switch {
+	case dry:
+		what = "dry run, nothing was stored"
+	case res.Skipped:
+		what = "nothing has changed since snapshot " + res.Parent.Short() + ", no snapshot was made"
+	}
+	p.printf("%s: %s files (%s new, %s changed, %s unmodified, %s entries removed), %s in %s\n", what,
+		termui.Count(int64(t.Files)), termui.Count(int64(t.New)), termui.Count(int64(t.Changed)), termui.Count(int64(t.Unmodified)),
+		termui.Count(int64(t.Removed)), termui.Size(int64(t.Bytes)), termui.Duration(res.Duration))
+	p.printf("  added %s, stored as %s\n", termui.Size(int64(t.NewRaw)), termui.Size(int64(t.NewStored)))
+	if res.Partial {
+		return &statusError{statusIncomplete, fmt.Errorf("%s items could not be read; the snapshot lacks them and is marked incomplete", termui.Count(int64(t.Unreadable)))}
+	}
+	return nil
+}
+
+// compressionOption reads --compression, zero if it was not given.
+func compressionOption(c *cli.Context) (pack.Compression, error) {
+	if c.String("compression") == "" {
+		return 0, nil
+	}
+	level, err := pack.ParseCompression(c.String("compression"))
+	if err != nil {
+		return 0, usagef("--compression: %v", err)
+	}
+	return level, nil
+}

@@ -1,0 +1,80 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"strings"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// Reasons for problems.
+var (
+	errVanished  = errors.New("vanished while the snapshot was made")
+	errChanged   = errors.New("changed while it was read; what was read last is in the snapshot")
+	errShrank    = errors.New("shrank while it was read; its end may be missing")
+	errSocket    = errors.New("is a socket, which cannot be backed up")
+	errFirstLink = errors.New("is a further name of a file that could not be read under its first name")
+)
+
+// entry makes an entry of what stat says. Type and contents are up to the
+// caller.
+func (w *walker) entry(key snapshot.Key, st fsmeta.Stat) snapshot.Entry {
+	return snapshot.Entry{
+		Key: key, Mode: st.Perm(), UID: st.UID, GID: st.GID,
+		User: w.owners.User(st.UID), Group: w.owners.Group(st.GID),
+		Mtime: snapshot.Time(st.Mtime), Ctime: snapshot.Time(st.Ctime), Inode: st.Ino,
+	}
+}
+
+// xattrs gives an entry the attributes that were read.
+func (w *walker) xattrs(e *snapshot.Entry, xs []fsmeta.Xattr, err error) {
+	for _, x := range xs {
+		e.Xattrs = append(e.Xattrs, snapshot.Xattr{Name: x.Name, Value: x.Value})
+	}
+	if err != nil {
+		w.report(e.Key, err, true)
+	}
+}
+
+// report tells the observer of a problem, and counts those that leave a hole
+// in the snapshot.
+func (p *pipeline) report(key snapshot.Key, err error, fatal bool) {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errVanished
+	}
+	if fatal {
+		p.unreadable.Add(1)
+	}
+	if p.opts.Observer.Problem != nil {
+		p.opts.Observer.Problem(key.Path(), err, fatal)
+	}
+}
+
+// bundleSeed makes the ends of bundles secret.
+func (p *pipeline) bundleSeed() uint64 {
+	var out [32]byte
+	h := blake3.NewDeriveKey("cairn v1 bundle ends")
+	h.Write(p.keys.Chunker[:])
+	h.Sum(out[:0])
+	return binary.LittleEndian.Uint64(out[:])
+}
+
+// isCache reports whether a directory declares itself a cache
+// (https://bford.info/cachedir/).
+func isCache(dirfd int) bool {
+	const signature = "Signature: 8a477f597d28d172789f06886806bc55"
+	fd, _, err := fsmeta.OpenAt(dirfd, "CACHEDIR.TAG")
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	b := make([]byte, len(signature))
+	n, err := unix.Pread(fd, b, 0)
+	return err == nil && strings.HasPrefix(string(b[:max(n, 0)]), signature)
+}

@@ -1,0 +1,206 @@
+// Package ingest makes snapshots: it takes entries and contents from sources
+// (directories, streams, commands), cuts the contents into chunks, hands these
+// to a repo.Writer, and builds the entry tree.
+//
+// Data flows through a pipeline (pipeline.go): a walk in path order makes
+// jobs, workers read and store contents, and a sequencer takes the finished
+// jobs in their first order into the tree. All queues are bounded, so memory
+// does not grow with the source.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cairn-backup/cairn/internal/gitignore"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// Options say what to put into a snapshot.
+type Options struct {
+	// Paths are files and directories to take, absolute or relative to the
+	// working directory.
+	Paths []string
+	// Streams are further sources, each of which becomes one file.
+	Streams []Stream
+
+	// Excludes are patterns of what to leave out, anchored at /.
+	Excludes *gitignore.Set
+	// ExcludeCaches leaves out the contents of directories with a
+	// CACHEDIR.TAG.
+	ExcludeCaches bool
+	// OneFileSystem stays on the file systems that Paths are on.
+	OneFileSystem bool
+
+	Host    string
+	User    string
+	Tags    []string
+	Program string // name and version
+	// Time replaces the time of the snapshot, if not zero.
+	Time time.Time
+	// Parent is the snapshot whose entries are reused for files that did not
+	// change; nil: the newest one of the same host and sources.
+	Parent *snapshot.ID
+	// NoParent reads every file.
+	NoParent bool
+
+	// AllowIncomplete publishes the snapshot when a stream failed, marked
+	// incomplete; otherwise nothing is published.
+	AllowIncomplete bool
+	// SkipIfUnchanged publishes nothing if the tree is the parent's.
+	SkipIfUnchanged bool
+	// DryRun stores nothing.
+	DryRun bool
+
+	Compression pack.Compression // zero: the repository's
+	Now         func() time.Time // nil: time.Now
+	Observer    Observer
+}
+
+// Observer has callbacks for what happens to single items. They are called
+// from several goroutines at once. All may be nil.
+type Observer struct {
+	// Problem: an item could not be read, or not as it was. fatal problems make
+	// the snapshot incomplete; the others are worth a warning.
+	Problem func(path string, err error, fatal bool)
+	// Entry: an entry went into the tree.
+	Entry func(path string, change Change, size uint64)
+	// Progress has counters to poll, if not nil.
+	Progress *Progress
+}
+
+// Change says how an entry relates to the parent snapshot.
+type Change uint8
+
+// The changes.
+const (
+	New Change = iota
+	Changed
+	Unmodified
+)
+
+func (c Change) String() string { return [...]string{"new", "changed", "unmodified"}[c] }
+
+// Result is what a snapshot became.
+type Result struct {
+	ID       snapshot.ID // zero if nothing was published
+	Parent   snapshot.ID // zero if there was none
+	Root     snapshot.Root
+	Totals   snapshot.Totals
+	Sources  []snapshot.Source
+	Skipped  bool // nothing had changed, and SkipIfUnchanged was set
+	Partial  bool // some data could not be read
+	Duration time.Duration
+}
+
+// ErrIncomplete: a stream failed, and nothing was published.
+var ErrIncomplete = errors.New("a source failed; no snapshot was made")
+
+// Snapshot makes a snapshot of all sources in opts.
+func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Observer.Progress == nil {
+		opts.Observer.Progress = new(Progress)
+	}
+	targets, err := newTargets(opts.Paths)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStreams(opts.Streams); err != nil {
+		return nil, err
+	}
+	start := opts.Now()
+	w, err := r.NewWriter(ctx, repo.WriterOptions{Host: opts.Host, Compression: opts.Compression, DryRun: opts.DryRun})
+	if err != nil {
+		return nil, err
+	}
+	s := &session{opts: &opts, repo: r, writer: w, targets: targets, start: start}
+	res, err := s.run(ctx)
+	if err != nil {
+		// The lease is ended even if the caller gave up.
+		return nil, errors.Join(err, w.Abort(context.WithoutCancel(ctx)))
+	}
+	res.Duration = opts.Now().Sub(start)
+	return res, nil
+}
+
+// session is one run of Snapshot.
+type session struct {
+	opts    *Options
+	repo    *repo.Repository
+	writer  *repo.Writer
+	targets *targets
+	start   time.Time
+	parent  *parent
+	totals  snapshot.Totals
+	live    liveness
+}
+
+func (s *session) run(ctx context.Context) (*Result, error) {
+	if err := s.findParent(ctx); err != nil {
+		return nil, err
+	}
+	p, err := newPipeline(s)
+	if err != nil {
+		return nil, err
+	}
+	root, err := p.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Root: root, Parent: s.parent.id(), Sources: p.sources}
+	failed := false
+	for _, src := range p.sources {
+		failed = failed || src.Status != snapshot.Complete
+	}
+	if failed && !s.opts.AllowIncomplete {
+		return nil, ErrIncomplete
+	}
+	s.totals.NewRaw, s.totals.NewStored = s.added()
+	res.Totals = s.totals
+	res.Partial = failed || s.totals.Unreadable > 0
+	if s.opts.SkipIfUnchanged && s.parent.hasRoot(root) && !res.Partial {
+		res.Skipped = true
+		return res, s.writer.Abort(ctx)
+	}
+	return res, s.commit(ctx, res)
+}
+
+func (s *session) added() (raw, stored uint64) {
+	r, st := s.writer.Added()
+	return uint64(r), uint64(st)
+}
+
+func (s *session) commit(ctx context.Context, res *Result) error {
+	when := s.start
+	var flags snapshot.Flags
+	if !s.opts.Time.IsZero() {
+		when = s.opts.Time
+		flags |= snapshot.TimeGiven
+	}
+	if res.Partial {
+		flags |= snapshot.Incomplete
+	}
+	id, err := s.writer.Commit(ctx, repo.NewSnapshot{
+		Time: when, Flags: flags, Host: s.opts.Host, Parent: res.Parent,
+		Body: snapshot.Body{
+			Root: res.Root, User: s.opts.User, Program: s.opts.Program,
+			Start: s.start, End: s.opts.Now(), Tags: s.opts.Tags,
+			Totals: res.Totals, Sources: res.Sources,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("publish snapshot: %w", err)
+	}
+	res.ID = id
+	if !s.opts.DryRun {
+		s.repo.RememberThin(id, s.live.thin())
+	}
+	return nil
+}

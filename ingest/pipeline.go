@@ -1,0 +1,213 @@
+package ingest
+
+import (
+	"context"
+	"github.com/zeebo/blake3"
+	"golang.org/x/sync/errgroup"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// pipeline moves entries from the walk to the tree:
+//
+//	walk ──jobs──┬─ small ──> workers ────────────┐
+//	             ├─ large ──> reader ──> workers ─┤ (job done)
+//	             └─ ordered ──────────────────────┴─> sequencer ──> tree
+//
+// A job is a run of neighbouring entries, with the small files among them that
+// make one bundle. Jobs are finished in any order; the sequencer waits for each
+// in turn, so that the tree gets its entries sorted.
+type pipeline struct {
+	*session
+	ctx     context.Context
+	keys    *seal.Keys
+	split   chunk.Splitter
+	small   chan *job
+	large   chan largeFile
+	chunks  chan *chunkTask
+	ordered chan *job
+	free    chan *job // finished jobs, to be used again
+
+	inFlight int       // chunks of one file that are on their way at once
+	buffers  sync.Pool // *[]byte for those
+	streams  sync.Pool // *[]byte to cut from
+
+	unreadable atomic.Int64
+	sources    []snapshot.Source
+}
+
+// Queue lengths. Long enough that nobody waits for a neighbour that is only a
+// little slower, short enough to bound memory and open directories.
+const (
+	queuedJobs   = 24
+	jobEntries   = 256 // entries of a job at most
+	jobDirs      = 64  // directories that a job's files stand in, at most
+	jobLarge     = 16  // large files of a job, at most
+	spareBuffers = 2   // chunks on their way more than workers
+)
+
+// job is a run of entries in key order.
+type job struct {
+	entries []snapshot.Entry
+	changes []Change
+	small   []smallWork
+	large   []largeWork
+	links   []linkWork
+	dirs    int           // different directories of small
+	parts   atomic.Int32  // what is still to do: the bundle, and each large file
+	done    chan struct{} // closed when all parts are done; nil if there were none
+}
+
+// partDone notes that the bundle or a large file is done.
+func (j *job) partDone() {
+	if j.parts.Add(-1) == 0 {
+		close(j.done)
+	}
+}
+
+// largeFile is a large file of a job.
+type largeFile struct {
+	job  *job
+	work *largeWork
+}
+
+func (p *pipeline) newJob() *job {
+	select {
+	case j := <-p.free:
+		clear(j.entries)
+		j.entries, j.changes, j.links = j.entries[:0], j.changes[:0], j.links[:0]
+		j.small, j.large, j.dirs, j.done = j.small[:0], j.large[:0], 0, nil
+		return j
+	default:
+		return new(job)
+	}
+}
+
+func newPipeline(s *session) (*pipeline, error) {
+	keys, err := s.repo.WriteKeys()
+	if err != nil {
+		return nil, err
+	}
+	split, err := s.repo.Splitter()
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{
+		session: s, keys: keys, split: split,
+		small:   make(chan *job, queuedJobs),
+		large:   make(chan largeFile, queuedJobs),
+		chunks:  make(chan *chunkTask),
+		ordered: make(chan *job, queuedJobs),
+		free:    make(chan *job, queuedJobs),
+
+		inFlight: s.repo.Goroutines() + spareBuffers,
+	}
+	p.buffers.New = func() any { return new([]byte) }
+	p.streams.New = func() any {
+		b := make([]byte, 2*split.Params().Max)
+		return &b
+	}
+	return p, nil
+}
+
+// run takes all sources through the pipeline and returns the tree's root.
+func (p *pipeline) run(ctx context.Context) (root snapshot.Root, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	p.ctx = ctx
+	g.Go(func() error {
+		defer close(p.ordered)
+		defer close(p.large)
+		defer close(p.small)
+		return p.produce()
+	})
+	g.Go(func() error {
+		defer close(p.chunks)
+		return p.readLarge()
+	})
+	for range p.repo.Goroutines() {
+		g.Go(p.work)
+	}
+	g.Go(func() error {
+		var err error
+		root, err = p.sequence()
+		return err
+	})
+	return root, g.Wait()
+}
+
+// work is one worker: it bundles small files and stores chunks.
+func (p *pipeline) work() error {
+	w := newWorker(p)
+	small, chunks := p.small, p.chunks
+	for small != nil || chunks != nil {
+		select {
+		case t, ok := <-chunks:
+			if !ok {
+				chunks = nil
+				continue
+			}
+			if err := w.put(t); err != nil {
+				return err
+			}
+		case j, ok := <-small:
+			if !ok {
+				small = nil
+				continue
+			}
+			if err := w.bundle(j); err != nil {
+				return err
+			}
+			j.partDone()
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		}
+	}
+	return nil
+}
+
+// dispatch sends a job on its way. It is the walk's only way out, and blocks
+// while the queues are full.
+func (p *pipeline) dispatch(j *job) error {
+	parts := len(j.large)
+	if len(j.small) > 0 {
+		parts++
+	}
+	if parts > 0 {
+		j.done = make(chan struct{})
+		j.parts.Store(int32(parts))
+	}
+	if len(j.small) > 0 {
+		if err := send(p.ctx, p.small, j); err != nil {
+			return err
+		}
+	}
+	for i := range j.large {
+		if err := send(p.ctx, p.large, largeFile{j, &j.large[i]}); err != nil {
+			return err
+		}
+	}
+	return send(p.ctx, p.ordered, j)
+}
+
+// send sends to a queue unless the pipeline is stopped meanwhile.
+func send[T any](ctx context.Context, to chan<- T, v T) error {
+	select {
+	case to <- v:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// contentHasher returns a hasher for content hashes.
+func (p *pipeline) contentHasher() *blake3.Hasher {
+	h, err := blake3.NewKeyed(p.keys.ContentHash[:])
+	if err != nil {
+		panic("internal error: " + err.Error()) // the key size is fixed
+	}
+	return h
+}

@@ -1,0 +1,132 @@
+package ingest
+
+import (
+	"context"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// linkWork says that an entry of a job is one of several names of a file.
+type linkWork struct {
+	entry int
+	copy  bool // its contents are those of the first name
+	last  bool // no further name is to come
+}
+
+// contentsOf is what the names of a file have in common.
+type contentsOf struct {
+	first   snapshot.Key
+	size    uint64
+	hash    [16]byte
+	extents []snapshot.Extent
+	list    *snapshot.ListRef
+	partial bool
+}
+
+// sequencer takes finished jobs in order into the tree.
+type sequencer struct {
+	*pipeline
+	tree  *snapshot.Builder
+	links map[uint64]contentsOf
+}
+
+// sink stores nodes for a builder.
+func (p *pipeline) sink(kind chunk.Kind) snapshot.Sink {
+	return func(_ context.Context, plaintext []byte) (chunk.ID, error) {
+		return p.writer.PutNode(kind, plaintext)
+	}
+}
+
+// sequence is the last stage of the pipeline. It returns the tree's root.
+func (p *pipeline) sequence() (root snapshot.Root, err error) {
+	s := &sequencer{
+		pipeline: p,
+		tree:     snapshot.NewBuilder(p.keys.TreeCut, p.sink(chunk.Node)),
+		links:    make(map[uint64]contentsOf),
+	}
+	for j := range p.ordered {
+		if j.done != nil {
+			select {
+			case <-j.done:
+			case <-p.ctx.Done():
+				return root, p.ctx.Err()
+			}
+		}
+		if err := s.take(j); err != nil {
+			return root, err
+		}
+		select {
+		case p.free <- j:
+		default:
+		}
+	}
+	// The queue is closed also when the walk failed: then there is no tree.
+	if err := p.ctx.Err(); err != nil {
+		return root, err
+	}
+	p.totals.Unreadable = uint64(p.unreadable.Load())
+	return s.tree.Finish(p.ctx)
+}
+
+// take adds a job's entries to the tree.
+func (s *sequencer) take(j *job) error {
+	for _, l := range j.links {
+		s.link(&j.entries[l.entry], l)
+	}
+	for i := range j.entries {
+		e := &j.entries[i]
+		if e.Type == dropped {
+			continue
+		}
+		if err := s.tree.Add(s.ctx, e); err != nil {
+			return err
+		}
+		s.count(e, j.changes[i])
+		s.live.add(e)
+		s.opts.Observer.Progress.FilesDone.Add(1)
+		if s.opts.Observer.Entry != nil {
+			s.opts.Observer.Entry(e.Key.Path(), j.changes[i], e.Size)
+		}
+	}
+	return nil
+}
+
+// link gives a further name of a file the contents of the first.
+func (s *sequencer) link(e *snapshot.Entry, l linkWork) {
+	c, met := s.links[e.Link]
+	switch {
+	case l.copy && met:
+		e.Size, e.Hash, e.Extents, e.List, e.Partial = c.size, c.hash, c.extents, c.list, c.partial
+	case l.copy:
+		// The first name vanished or could not be read.
+		s.report(e.Key, errFirstLink, true)
+		e.Type = dropped
+	case !met && e.Type != dropped:
+		s.links[e.Link] = contentsOf{e.Key, e.Size, e.Hash, e.Extents, e.List, e.Partial}
+	}
+	if l.last {
+		delete(s.links, e.Link)
+	}
+}
+
+func (s *sequencer) count(e *snapshot.Entry, c Change) {
+	t := &s.totals
+	switch e.Type {
+	case snapshot.File:
+		t.Files++
+		t.Bytes += e.Size
+		switch c {
+		case New:
+			t.New++
+		case Changed:
+			t.Changed++
+		case Unmodified:
+			t.Unmodified++
+		}
+	case snapshot.Directory:
+		t.Dirs++
+	default:
+		t.Others++
+	}
+}

@@ -1,0 +1,356 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync/atomic"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// dirHandle is an open directory, which the walk and the jobs with files in it
+// share. The last one closes it.
+type dirHandle struct {
+	fd   int
+	refs atomic.Int32
+}
+
+func newDirHandle(fd int) *dirHandle {
+	d := &dirHandle{fd: fd}
+	d.refs.Store(1)
+	return d
+}
+
+func (d *dirHandle) retain() *dirHandle { d.refs.Add(1); return d }
+
+func (d *dirHandle) release() {
+	if d.refs.Add(-1) == 0 {
+		unix.Close(d.fd)
+	}
+}
+
+// walker visits the targets in key order and makes jobs of what it finds.
+type walker struct {
+	*pipeline
+	job    *job
+	bundle bundler
+	lastIn *dirHandle // directory of the job's last file
+	owners *fsmeta.Owners
+	links  map[fileID]uint64 // files with several names: how many are to come
+}
+
+// fileID tells files of one machine apart.
+type fileID struct{ dev, ino uint64 }
+
+// walkFiles takes the paths of the options.
+func (p *pipeline) walkFiles() error {
+	w := &walker{pipeline: p, job: p.newJob(), owners: fsmeta.NewOwners(), links: make(map[fileID]uint64)}
+	w.bundle.seed = p.bundleSeed()
+	if err := w.root(); err != nil {
+		return err
+	}
+	p.opts.Observer.Progress.WalkFinished.Store(true)
+	return w.flush()
+}
+
+// problem records an item that could not be read as it should.
+func (w *walker) problem(key snapshot.Key, err error, fatal bool) { w.report(key, err, fatal) }
+
+// root visits / and goes down to the targets.
+func (w *walker) root() error {
+	fd, err := fsmeta.OpenDirAt(unix.AT_FDCWD, "/")
+	if err != nil {
+		return err
+	}
+	st, err := fsmeta.StatFd(fd)
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	d := newDirHandle(fd)
+	defer d.release()
+	t := w.targets.root
+	if t.whole {
+		return w.dir(d, "", st, st.Dev)
+	}
+	return w.between(d, "", st, t)
+}
+
+// between takes a directory on the way to targets, without its other contents.
+func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *target) error {
+	if err := w.addDir(d, key, st); err != nil {
+		return err
+	}
+	for _, c := range t.children {
+		if err := w.target(d, key.Child(c.name), c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// target takes a wanted path or goes on towards one. A component on the way
+// may be a symbolic link: then its directory is taken in its place, as the
+// user named the path through it.
+func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
+	st, err := fsmeta.StatAt(parent.fd, t.name)
+	if err == nil && t.whole && !st.IsDir() {
+		return w.item(parent, key, t.name, st, st.Dev)
+	}
+	var fd int
+	if err == nil {
+		if st.IsSymlink() {
+			fd, err = unix.Openat(parent.fd, t.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		} else {
+			fd, err = fsmeta.OpenDirAt(parent.fd, t.name)
+		}
+	}
+	if err != nil {
+		// What was asked for by name and is not there fails the run: a backup
+		// that quietly lacks it would be a trap.
+		return fmt.Errorf("source %s: %w", key.Path(), errors.Unwrap(err))
+	}
+	d := newDirHandle(fd)
+	defer d.release()
+	if st, err = fsmeta.StatFd(fd); err != nil {
+		return fmt.Errorf("source %s: %w", key.Path(), err)
+	}
+	if t.whole {
+		return w.dir(d, key, st, st.Dev)
+	}
+	return w.between(d, key, st, t)
+}
+
+// dir takes a directory with all its contents.
+func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint64) error {
+	if err := w.addDir(d, key, st); err != nil {
+		return err
+	}
+	if w.opts.OneFileSystem && st.Dev != device {
+		return nil // a mount point: the directory itself, without what is mounted
+	}
+	names, err := fsmeta.ReadNames(d.fd)
+	if err != nil {
+		w.problem(key, err, true)
+		return nil
+	}
+	if w.opts.ExcludeCaches && isCache(d.fd) {
+		return nil
+	}
+	for _, name := range names {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		k := key.Child(name)
+		st, err := fsmeta.StatAt(d.fd, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			w.problem(k, errVanished, true)
+			continue
+		}
+		if err != nil {
+			w.problem(k, err, true)
+			continue
+		}
+		if w.opts.Excludes != nil && w.opts.Excludes.Match(k.Path(), st.IsDir()).Excluded {
+			continue
+		}
+		if !st.IsDir() {
+			if err := w.item(d, k, name, st, device); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := w.subdir(d, k, name, device); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, device uint64) error {
+	fd, err := fsmeta.OpenDirAt(parent.fd, name)
+	if err == nil {
+		d := newDirHandle(fd)
+		defer d.release()
+		var st fsmeta.Stat
+		if st, err = fsmeta.StatFd(fd); err == nil {
+			return w.dir(d, key, st, device)
+		}
+	}
+	w.problem(key, err, true)
+	if st, serr := fsmeta.StatAt(parent.fd, name); serr == nil && st.IsDir() {
+		// It can't be read, but its own metadata can.
+		e := w.entry(key, st)
+		e.Type = snapshot.Directory
+		return w.add(e)
+	}
+	return nil
+}
+
+func (w *walker) addDir(d *dirHandle, key snapshot.Key, st fsmeta.Stat) error {
+	w.opts.Observer.Progress.Dirs.Add(1)
+	e := w.entry(key, st)
+	e.Type = snapshot.Directory
+	if old := w.old(&e); old != nil {
+		e.Xattrs = old.Xattrs
+		return w.addAs(e, Unmodified)
+	}
+	xs, err := fsmeta.Xattrs(d.fd)
+	w.xattrs(&e, xs, err)
+	return w.add(e)
+}
+
+// item takes anything but a directory.
+func (w *walker) item(d *dirHandle, key snapshot.Key, name string, st fsmeta.Stat, device uint64) error {
+	w.opts.Observer.Progress.Files.Add(1)
+	e := w.entry(key, st)
+	switch st.Type() {
+	case unix.S_IFREG:
+		return w.file(d, e, name, st)
+	case unix.S_IFLNK:
+		e.Type = snapshot.Symlink
+		target, err := fsmeta.ReadlinkAt(d.fd, name)
+		if err != nil {
+			w.problem(key, err, true)
+			return nil
+		}
+		e.Target = []byte(target)
+	case unix.S_IFIFO:
+		e.Type = snapshot.FIFO
+	case unix.S_IFCHR:
+		e.Type, e.Device = snapshot.CharDevice, st.Rdev
+	case unix.S_IFBLK:
+		e.Type, e.Device = snapshot.BlockDevice, st.Rdev
+	case unix.S_IFSOCK:
+		w.problem(key, errSocket, false)
+		return nil
+	default:
+		w.problem(key, fmt.Errorf("file type %o is unknown", st.Type()), true)
+		return nil
+	}
+	if old := w.old(&e); old != nil {
+		e.Xattrs = old.Xattrs
+		return w.addAs(e, Unmodified)
+	}
+	xs, err := fsmeta.XattrsAt(d.fd, name)
+	w.xattrs(&e, xs, err)
+	return w.add(e)
+}
+
+// file takes a regular file: from the parent snapshot if it is unchanged, else
+// its contents are work for a job.
+func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Stat) error {
+	w.opts.Observer.Progress.Bytes.Add(st.Size)
+	e.Type = snapshot.File
+	e.Size = uint64(st.Size)
+	reused, err := w.reuse(&e)
+	if err != nil {
+		return err
+	}
+	isCopy := w.link(&e, st, reused)
+	if reused {
+		return w.addAs(e, Unmodified)
+	}
+	if isCopy {
+		return w.add(e)
+	}
+	change := New
+	if w.parent.has(e.Key) {
+		change = Changed
+	}
+	if st.Size >= smallFile {
+		w.job.large = append(w.job.large, largeWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
+		w.append(e, change)
+		if len(w.job.large) == jobLarge || len(w.job.small) == 0 {
+			return w.flush()
+		}
+		return nil
+	}
+	if !w.bundle.fits(st.Size) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	if w.lastIn != d {
+		w.job.dirs++
+		w.lastIn = d
+	}
+	w.job.small = append(w.job.small, smallWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
+	w.append(e, change)
+	if w.bundle.add(name, st.Size) || w.job.dirs >= jobDirs {
+		return w.flush()
+	}
+	return nil
+}
+
+// link notes a name of a file with several. It reports whether the contents
+// are those of a name met before, which the sequencer then copies.
+func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) (isCopy bool) {
+	if st.Nlink < 2 {
+		return false
+	}
+	id := fileID{st.Dev, st.Ino}
+	e.HasLink, e.Link = true, id.group()
+	left, met := w.links[id]
+	if !met {
+		left = st.Nlink
+	}
+	left--
+	if left == 0 {
+		delete(w.links, id)
+	} else {
+		w.links[id] = left
+	}
+	w.job.links = append(w.job.links, linkWork{entry: len(w.job.entries), copy: met && !reused, last: left == 0})
+	return met && !reused
+}
+
+// group is the number that the names of one file have in common in the tree.
+func (id fileID) group() uint64 {
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], id.dev)
+	binary.LittleEndian.PutUint64(b[8:], id.ino)
+	sum := blake3.Sum256(b[:])
+	return binary.LittleEndian.Uint64(sum[:])
+}
+
+// append puts an entry into the job.
+func (w *walker) append(e snapshot.Entry, c Change) {
+	w.job.entries = append(w.job.entries, e)
+	w.job.changes = append(w.job.changes, c)
+}
+
+// add puts an entry without contents into the job.
+func (w *walker) add(e snapshot.Entry) error {
+	if w.parent.has(e.Key) {
+		return w.addAs(e, Changed)
+	}
+	return w.addAs(e, New)
+}
+
+func (w *walker) addAs(e snapshot.Entry, c Change) error {
+	w.append(e, c)
+	// A job that has files goes on until its bundle is complete, unless too
+	// much of other kinds comes between.
+	if len(w.job.entries) >= jobEntries && (len(w.job.small) == 0 || len(w.job.entries) >= 16*jobEntries) {
+		return w.flush()
+	}
+	return nil
+}
+
+// flush sends the job off and begins another.
+func (w *walker) flush() error {
+	if len(w.job.entries) == 0 {
+		return nil
+	}
+	j := w.job
+	w.job, w.lastIn = w.newJob(), nil
+	w.bundle.reset()
+	return w.dispatch(j)
+}

@@ -1,0 +1,235 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// maxSegment bounds an index segment: some 4 million chunks.
+const maxSegment = 256 << 20
+
+// loadIndex absorbs the segments that the local index lacks and lets go of
+// those that are gone. A segment that is damaged or signed by nobody of
+// account is only a hint lost; bad, if it isn't nil, hears of it.
+func (r *Repository) loadIndex(ctx context.Context, bad func(name string, err error)) error {
+	stored, err := r.listSegments(ctx, bad)
+	if err != nil {
+		return err
+	}
+	for try := 0; ; try++ {
+		err := r.absorb(ctx, stored, bad)
+		// The local index was found damaged and emptied: fill it again.
+		if !errors.Is(err, index.ErrLost) || try == 2 {
+			return err
+		}
+	}
+}
+
+func (r *Repository) listSegments(ctx context.Context, bad func(name string, err error)) (map[index.SegmentID]bool, error) {
+	stored := make(map[index.SegmentID]bool)
+	for info, err := range r.storage.List(ctx, indexPrefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list index segments: %w", err)
+		}
+		id, err := index.ParseSegmentID(info.Name[len(indexPrefix):])
+		if err != nil {
+			if bad != nil {
+				bad(info.Name, err)
+			}
+			continue
+		}
+		stored[id] = true
+	}
+	return stored, nil
+}
+
+// absorbBatch is how many segments are absorbed at once: each time costs a
+// synced write of the local index.
+const absorbBatch = 64
+
+func (r *Repository) absorb(ctx context.Context, stored map[index.SegmentID]bool, bad func(name string, err error)) error {
+	if err := r.index.Retain(ctx, func(id index.SegmentID) bool { return stored[id] }); err != nil {
+		return fmt.Errorf("let go of index segments: %w", err)
+	}
+	have, err := r.index.Absorbed()
+	if err != nil {
+		return fmt.Errorf("read the local index: %w", err)
+	}
+	var batch []*index.Segment
+	flush := func() error {
+		if err := r.index.Absorb(ctx, r.config.Admin, batch...); err != nil {
+			return fmt.Errorf("absorb index segments: %w", err)
+		}
+		batch = batch[:0]
+		return nil
+	}
+	for id := range stored {
+		if have[id] {
+			continue
+		}
+		s, err := r.readSegment(ctx, id)
+		switch {
+		case errors.Is(err, ErrDamage), errors.Is(err, seal.ErrNoKey):
+			if bad != nil {
+				bad(indexPrefix+id.String(), err)
+			} else {
+				r.opts.Observer.warn(fmt.Errorf("index segment %s is left out: %w", id.Short(), err))
+			}
+			continue
+		case errors.Is(err, backend.ErrNotExist):
+			continue // superseded since the listing
+		case err != nil:
+			return err
+		}
+		if batch = append(batch, s); len(batch) == absorbBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return flush()
+}
+
+// readSegment reads a segment and checks that its signer may write one.
+func (r *Repository) readSegment(ctx context.Context, id index.SegmentID) (*index.Segment, error) {
+	name := indexPrefix + id.String()
+	object, err := backend.ReadAll(ctx, r.storage, name, maxSegment)
+	if err != nil {
+		return nil, fmt.Errorf("read index segment: %w", err)
+	}
+	if err := checkDigest(id, object); err != nil {
+		return nil, damaged(name, err)
+	}
+	s, err := index.Open(object, r.ring)
+	if err != nil {
+		if errors.Is(err, seal.ErrNoKey) {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return nil, damaged(name, err)
+	}
+	if !r.config.MayWrite(s.Signer, s.Header.Place) {
+		return nil, damaged(name, fmt.Errorf("signed by %s, who may not write in %s", s.Signer.Short(), s.Header.Place))
+	}
+	return s, nil
+}
+
+// listPacks returns the packs that the storage has, with their sizes.
+func (r *Repository) listPacks(ctx context.Context, bad func(name string, err error)) (map[pack.ID]backend.Info, error) {
+	packs := make(map[pack.ID]backend.Info)
+	for _, prefix := range []string{dataPrefix, metaPrefix} {
+		for info, err := range r.storage.List(ctx, prefix) {
+			if err != nil {
+				return nil, fmt.Errorf("list packs: %w", err)
+			}
+			id, err := parsePackName(info.Name, prefix)
+			if err != nil {
+				if bad != nil {
+					bad(info.Name, err)
+				}
+				continue
+			}
+			packs[id] = info
+		}
+	}
+	return packs, nil
+}
+
+// readDirectory reads the directory at the end of a pack.
+func (r *Repository) readDirectory(ctx context.Context, info backend.Info) ([]pack.Entry, error) {
+	const guess = 64 << 10 // holds the directory of most packs
+	kind := packKindOf(info.Name)
+	if info.Size < pack.PrefixSize+pack.FooterSize {
+		return nil, damaged(info.Name, fmt.Errorf("a pack of %d bytes: too short", info.Size))
+	}
+	tail := make([]byte, min(guess, info.Size))
+	if err := r.storage.ReadAt(ctx, info.Name, tail, info.Size-int64(len(tail))); err != nil {
+		return nil, readError(info.Name, err)
+	}
+	start, err := pack.DirectoryStart(info.Size, tail)
+	if err != nil {
+		return nil, damaged(info.Name, err)
+	}
+	if have := info.Size - int64(len(tail)); start < have {
+		tail = make([]byte, info.Size-start)
+		if err := r.storage.ReadAt(ctx, info.Name, tail, start); err != nil {
+			return nil, readError(info.Name, err)
+		}
+	} else {
+		tail = tail[start-have:]
+	}
+	prefix := make([]byte, pack.PrefixSize)
+	if err := r.storage.ReadAt(ctx, info.Name, prefix, 0); err != nil {
+		return nil, readError(info.Name, err)
+	}
+	entries, err := pack.OpenDirectory(prefix, tail[:len(tail)-pack.FooterSize], info.Size, kind, r.ring)
+	if err != nil {
+		return nil, damaged(info.Name, err)
+	}
+	return entries, nil
+}
+
+// findOrphans reads, once, the directories of the packs that no segment knows.
+// It makes the loss of segments cost time instead of data.
+func (r *Repository) findOrphans(ctx context.Context) error {
+	r.orphansOnce.Do(func() { r.orphans, r.orphansErr = r.readOrphans(ctx) })
+	return r.orphansErr
+}
+
+func (r *Repository) readOrphans(ctx context.Context) (map[chunk.ID][]index.Place, error) {
+	packs, err := r.listPacks(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	for p, err := range r.index.Packs() {
+		if err != nil {
+			return nil, err
+		}
+		delete(packs, p.ID)
+	}
+	found := make(map[chunk.ID][]index.Place)
+	for id, info := range packs {
+		entries, err := r.readDirectory(ctx, info)
+		if err != nil {
+			r.opts.Observer.warn(fmt.Errorf("pack that no index segment knows: %w", err))
+			continue
+		}
+		for _, e := range entries {
+			found[e.ID] = append(found[e.ID], index.Place{Pack: id, PackKind: packKindOf(info.Name), Entry: e})
+		}
+	}
+	return found, nil
+}
+
+// places returns where a chunk is said to be, the best first.
+func (r *Repository) places(dst []index.Place, id chunk.ID) ([]index.Place, error) {
+	dst, err := r.lookup(dst, id)
+	if err != nil {
+		return dst, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
+	}
+	return append(dst, r.orphans[id]...), nil
+}
+
+// lookup asks the local index. If it was found damaged, it is filled again.
+func (r *Repository) lookup(dst []index.Place, id chunk.ID) ([]index.Place, error) {
+	n := len(dst)
+	for try := 0; ; try++ {
+		dst, err := r.index.AppendPlaces(dst[:n], id)
+		if !errors.Is(err, index.ErrLost) || try == 2 {
+			return dst, err
+		}
+		r.opts.Observer.warn(errors.New("this machine's index was damaged; it is made again from the repository"))
+		if err := r.loadIndex(context.Background(), nil); err != nil {
+			return dst, err
+		}
+	}
+}

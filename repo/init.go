@@ -1,0 +1,125 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo/config"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// DefaultPackSize is what a pack should reach, in bytes.
+const DefaultPackSize = 32 << 20
+
+// Params are what a new repository is made with. Zero values mean the
+// defaults.
+type Params struct {
+	Chunker     chunk.Params
+	Compression pack.Compression
+	PackSize    int
+	// Lock makes the first slot, with full access.
+	Lock  seal.Locker
+	Label string // of the first slot, for people
+}
+
+// Init makes a repository in opts.Storage and opens it. opts.Secrets is not
+// used. The error is ErrExists if there is one.
+func Init(ctx context.Context, opts Options, p Params) (*Repository, error) {
+	opts.setDefaults()
+	if err := p.setDefaults(); err != nil {
+		return nil, err
+	}
+	switch _, err := opts.Storage.Stat(ctx, configName); {
+	case err == nil:
+		return nil, fmt.Errorf("%w at %s", ErrExists, opts.Storage)
+	case !errors.Is(err, backend.ErrNotExist):
+		return nil, fmt.Errorf("look for config: %w", err)
+	}
+	swapper, ok := opts.Storage.(backend.Swapper)
+	if !ok {
+		return nil, fmt.Errorf("%s cannot change an object atomically, which a repository needs", opts.Storage)
+	}
+
+	bundle := &seal.Bundle{Access: seal.Full}
+	for _, seed := range [][]byte{bundle.Slot[:], bundle.Signing[:], bundle.Repository[:]} {
+		if _, err := io.ReadFull(opts.Random, seed); err != nil {
+			return nil, fmt.Errorf("read random bytes: %w", err)
+		}
+	}
+	private, err := bundle.RepositoryKey()
+	if err != nil {
+		return nil, err
+	}
+	c := &config.Config{
+		Generation:  1,
+		Created:     opts.Now(),
+		Admin:       seal.SignerOf(bundle.SigningKey()),
+		Public:      private.Public(),
+		Chunker:     p.Chunker,
+		Compression: p.Compression,
+		PackSize:    uint32(p.PackSize),
+	}
+	ring := seal.NewKeyring(c.ID())
+	if _, err := c.NewEpoch(opts.Random, ring, 0); err != nil {
+		return nil, err
+	}
+	slot, object, err := newSlot(opts.Random, c, p.Lock, bundle, 0, bundle.SigningKey())
+	if err != nil {
+		return nil, err
+	}
+	c.Slots = append(c.Slots, slot)
+	if err := c.Grant(ring, slot); err != nil {
+		return nil, err
+	}
+	note := config.Note{Slot: slot.ID, Created: c.Created, Label: p.Label}
+	if err := c.SetNotes(opts.Random, ring, []config.Note{note}); err != nil {
+		return nil, err
+	}
+
+	// The slot goes first: a config never names a slot that is not there. Of
+	// two that make a repository at once, one loses here.
+	if err := backend.PutBytes(ctx, opts.Storage, slotsPrefix+slot.ID.String(), object); err != nil {
+		return nil, fmt.Errorf("store key slot: %w", err)
+	}
+	if err := swapper.Swap(ctx, configName, nil, c.Seal(bundle.SigningKey())); err != nil {
+		if errors.Is(err, backend.ErrConflict) {
+			return nil, fmt.Errorf("%w at %s", ErrExists, opts.Storage)
+		}
+		return nil, fmt.Errorf("store config: %w", err)
+	}
+	r := &Repository{opts: opts, storage: opts.Storage, id: c.ID(), config: c}
+	if err := r.openCache(); err != nil {
+		return nil, err
+	}
+	if err := r.cache.Pin(r.storage.String(), r.id, c.Generation); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if err := r.use(slot, bundle); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (p *Params) setDefaults() error {
+	if p.Chunker == (chunk.Params{}) {
+		p.Chunker = chunk.DefaultParams()
+	}
+	if err := p.Chunker.Validate(); err != nil {
+		return err
+	}
+	if p.Compression == 0 {
+		p.Compression = pack.Default
+	}
+	if p.PackSize == 0 {
+		p.PackSize = DefaultPackSize
+	}
+	if p.Lock == nil {
+		return errors.New("a repository needs a passphrase or a recipient")
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo/protocol"
+)
+
+// beatEvery is how often a writer shows that it lives. Prune is patient with
+// those that do; safety does not hang on it.
+const beatEvery = 2 * time.Minute
+
+// maxLease bounds an object of a lease: an end holds a manifest.
+const maxLease = maxManifest + 1<<16
+
+// lease is a writer's announcement that it may rely on what it sees.
+type lease struct {
+	repo *Repository
+	id   protocol.LeaseID
+	stop func()
+	done sync.WaitGroup
+
+	mu    sync.Mutex
+	beats int
+}
+
+// sealer returns what this key seals objects of the protocol with.
+func (r *Repository) sealer() (protocol.Sealer, error) {
+	place, err := r.writePlace()
+	if err != nil {
+		return protocol.Sealer{}, err
+	}
+	keys, err := r.writeKeys()
+	return protocol.Sealer{Random: r.opts.Random, Repository: r.id, Place: place, Keys: keys, Key: r.signing}, err
+}
+
+// takeLease creates a lease and keeps it alive.
+func (r *Repository) takeLease(ctx context.Context, host string) (*lease, error) {
+	l := &lease{repo: r}
+	if _, err := io.ReadFull(r.opts.Random, l.id[:]); err != nil {
+		return nil, fmt.Errorf("read random bytes: %w", err)
+	}
+	s, err := r.sealer()
+	if err != nil {
+		return nil, err
+	}
+	begin := protocol.Begin{Lease: l.id, Time: r.opts.Now(), Host: host, Process: uint64(os.Getpid())}
+	object, err := begin.Seal(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := backend.PutBytes(ctx, r.storage, leaseName(l.id, "begin"), object); err != nil {
+		return nil, fmt.Errorf("take a lease: %w", err)
+	}
+	bctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = cancel
+	l.done.Go(func() { l.keepAlive(bctx) })
+	return l, nil
+}
+
+// keepAlive writes beats until the lease ends. A beat that can't be written is
+// no reason to stop: at worst the writer is fenced, and notices at commit.
+func (l *lease) keepAlive(ctx context.Context) {
+	t := time.NewTicker(beatEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := l.beat(ctx); err != nil && ctx.Err() == nil {
+				l.repo.opts.Observer.warn(fmt.Errorf("write a beat: %w", err))
+			}
+		}
+	}
+}
+
+func (l *lease) beat(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.repo
+	s, err := r.sealer()
+	if err != nil {
+		return err
+	}
+	n := l.beats + 1
+	beat := protocol.Beat{Lease: l.id, Number: uint64(n), Time: r.opts.Now()}
+	object, err := beat.Seal(s)
+	if err != nil {
+		return err
+	}
+	err = backend.PutBytes(ctx, r.storage, leaseName(l.id, "beat-"+strconv.Itoa(n)), object)
+	if err == nil {
+		l.beats = n
+	}
+	return err
+}
+
+// end writes the one end of the lease. It returns ErrFenced if somebody else
+// did before. After a lost answer it compares what is there with what it meant
+// to write.
+func (l *lease) end(ctx context.Context, outcome protocol.Outcome, manifest []byte) error {
+	l.stop()
+	l.done.Wait()
+	r := l.repo
+	s, err := r.sealer()
+	if err != nil {
+		return err
+	}
+	end := protocol.End{Lease: l.id, Time: r.opts.Now(), Outcome: outcome, Manifest: manifest}
+	object, err := end.Seal(s)
+	if err != nil {
+		return err
+	}
+	name := leaseName(l.id, "end")
+	err = backend.PutBytes(ctx, r.storage, name, object)
+	if err == nil {
+		return nil
+	}
+	there, rerr := backend.ReadAll(ctx, r.storage, name, maxLease)
+	switch {
+	case rerr == nil && string(there) == string(object):
+		return nil // it was stored; only the answer was lost
+	case rerr == nil:
+		return ErrFenced
+	case errors.Is(err, backend.ErrExist):
+		return ErrFenced // ended, and cleaned up since
+	}
+	return fmt.Errorf("end the lease: %w", err)
+}
+
+// abandon ends the lease of a writer that gave up.
+func (l *lease) abandon(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	if err := l.end(ctx, protocol.Abandoned, nil); err != nil && !errors.Is(err, ErrFenced) {
+		return err
+	}
+	l.clean(ctx)
+	return nil
+}
+
+// clean deletes the lease's objects, the end last: what has an end and no
+// begin is finished. A key without the right to delete leaves them to prune.
+func (l *lease) clean(ctx context.Context) {
+	names := []string{leaseName(l.id, "begin")}
+	for n := 1; n <= l.beats; n++ {
+		names = append(names, leaseName(l.id, "beat-"+strconv.Itoa(n)))
+	}
+	for _, name := range append(names, leaseName(l.id, "end")) {
+		if err := l.repo.storage.Delete(ctx, name); err != nil && !errors.Is(err, backend.ErrNotExist) {
+			return
+		}
+	}
+}
+
+// maxCondemned bounds the condemned object: some million packs.
+const maxCondemned = 64 << 20
+
+// readCondemned returns the packs that prune may delete at any time.
+func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error) {
+	object, err := backend.ReadAll(ctx, r.storage, condemnedName, maxCondemned)
+	if errors.Is(err, backend.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read condemned list: %w", err)
+	}
+	c, by, err := protocol.OpenCondemned(object, r.ring)
+	if err != nil {
+		return nil, damaged(condemnedName, err)
+	}
+	if by.Signer != r.config.Admin {
+		return nil, damaged(condemnedName, fmt.Errorf("signed by %s, not by the admin", by.Signer.Short()))
+	}
+	packs := make(map[pack.ID]bool, len(c.Packs))
+	for _, p := range c.Packs {
+		packs[p.ID] = true
+	}
+	return packs, nil
+}
+
+// leaseState is what is stored of one lease.
+type leaseState struct {
+	id       string
+	begun    bool
+	ended    bool
+	modified time.Time // of the newest object
+	objects  []string
+}
+
+// listLeases returns the leases that have any object.
+func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, error) {
+	leases := make(map[string]*leaseState)
+	for info, err := range r.storage.List(ctx, leasesPrefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list leases: %w", err)
+		}
+		id, object, ok := splitLeaseName(info.Name)
+		if !ok {
+			continue
+		}
+		s := leases[id]
+		if s == nil {
+			s = &leaseState{id: id}
+			leases[id] = s
+		}
+		s.objects = append(s.objects, info.Name)
+		s.begun = s.begun || object == "begin"
+		s.ended = s.ended || object == "end"
+		if info.Modified.After(s.modified) {
+			s.modified = info.Modified
+		}
+	}
+	return leases, nil
+}
+
+// readEnd reads the end of a lease.
+func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, error) {
+	name := leasesPrefix + lease + "/end"
+	object, err := backend.ReadAll(ctx, r.storage, name, maxLease)
+	if err != nil {
+		return nil, fmt.Errorf("read end of lease: %w", err)
+	}
+	end, by, err := protocol.OpenEnd(object, r.ring)
+	if err != nil {
+		return nil, damaged(name, err)
+	}
+	if end.Lease.String() != lease || !r.config.MayWrite(by.Signer, by.Place) {
+		return nil, damaged(name, errors.New("it is not an end of this lease by somebody who may write one"))
+	}
+	return end, nil
+}

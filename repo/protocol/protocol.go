@@ -1,0 +1,334 @@
+// Package protocol has the formats of the objects by which writers and prune
+// stay out of each other's way: leases, tombstones and the condemned list.
+// What they mean, and in which order they are read and written, is in
+// docs/design.md; the layouts are in docs/format.md, section 11.
+package protocol
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/cairn-backup/cairn/internal/wire"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// LeaseID names a lease: random bytes.
+type LeaseID [32]byte
+
+// String returns the ID as 64 hexadecimal digits.
+func (l LeaseID) String() string { return fmt.Sprintf("%x", l[:]) }
+
+func appendTime(b []byte, t time.Time) []byte {
+	return binary.LittleEndian.AppendUint64(b, uint64(t.UnixNano()))
+}
+
+func decodeTime(d *wire.Decoder) time.Time { return time.Unix(0, d.I64()) }
+
+// Sealer is what sealing an object takes.
+type Sealer struct {
+	Random     io.Reader
+	Repository seal.RepositoryID
+	Place      seal.Place
+	Keys       *seal.Keys // of Place
+	Key        ed25519.PrivateKey
+}
+
+func (s Sealer) seal(kind seal.Kind, plaintext []byte) ([]byte, error) {
+	h := seal.Header{Kind: kind, Repository: s.Repository, Place: s.Place}
+	return seal.SealObject(s.Random, h, s.Keys, s.Key, plaintext)
+}
+
+// Origin says who sealed an object, and where. Whether they may is for the
+// caller to decide.
+type Origin struct {
+	Signer seal.Signer
+	Place  seal.Place
+}
+
+// open opens an object and lets parse read its plaintext.
+func open(object []byte, kind seal.Kind, ring *seal.Keyring, parse func(*wire.Decoder)) (Origin, error) {
+	o, err := seal.OpenObject(object, kind, ring)
+	if err != nil {
+		return Origin{}, err
+	}
+	d := wire.NewDecoder(o.Plaintext)
+	parse(d)
+	if err := d.FinishPadded(len(o.Plaintext), seal.Padme); err != nil {
+		return Origin{}, fmt.Errorf("%s is %w: %w", kind, seal.ErrDamaged, err)
+	}
+	return Origin{o.Signer, o.Header.Place}, nil
+}
+
+// Begin announces a writer.
+type Begin struct {
+	Lease   LeaseID
+	Time    time.Time
+	Host    string
+	Process uint64
+}
+
+func (b *Begin) encode() []byte {
+	p := appendTime(append([]byte(nil), b.Lease[:]...), b.Time)
+	return binary.AppendUvarint(wire.AppendBytes(p, b.Host), b.Process)
+}
+
+func (b *Begin) parse(d *wire.Decoder) {
+	*b = Begin{Lease: d.Array32(), Time: decodeTime(d), Host: d.Text(), Process: d.Uvarint()}
+}
+
+// Seal returns the object.
+func (b *Begin) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseBegin, b.encode()) }
+
+// OpenBegin verifies and reads a begin.
+func OpenBegin(object []byte, ring *seal.Keyring) (*Begin, Origin, error) {
+	b := new(Begin)
+	o, err := open(object, seal.LeaseBegin, ring, b.parse)
+	return b, o, err
+}
+
+// Beat shows that a writer lives.
+type Beat struct {
+	Lease  LeaseID
+	Number uint64 // from 1
+	Time   time.Time
+}
+
+func (b *Beat) encode() []byte {
+	return appendTime(binary.AppendUvarint(append([]byte(nil), b.Lease[:]...), b.Number), b.Time)
+}
+
+func (b *Beat) parse(d *wire.Decoder) {
+	*b = Beat{Lease: d.Array32(), Number: d.Uvarint(), Time: decodeTime(d)}
+	if b.Number == 0 {
+		d.Fail("beat 0")
+	}
+}
+
+// Seal returns the object.
+func (b *Beat) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseBeat, b.encode()) }
+
+// OpenBeat verifies and reads a beat.
+func OpenBeat(object []byte, ring *seal.Keyring) (*Beat, Origin, error) {
+	b := new(Beat)
+	o, err := open(object, seal.LeaseBeat, ring, b.parse)
+	return b, o, err
+}
+
+// Outcome is how a lease ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Committed Outcome = 1 // with a snapshot
+	Abandoned Outcome = 2 // by its writer, without one
+	Fenced    Outcome = 3 // by somebody else
+)
+
+// End ends a lease, once and for all.
+type End struct {
+	Lease    LeaseID
+	Time     time.Time
+	Outcome  Outcome
+	Manifest []byte // if Committed
+}
+
+func (e *End) encode() []byte {
+	p := appendTime(append([]byte(nil), e.Lease[:]...), e.Time)
+	return append(append(p, byte(e.Outcome)), manifestBytes(e)...)
+}
+
+// manifestBytes are the manifest with its length, so that padding can follow.
+func manifestBytes(e *End) []byte {
+	if e.Outcome != Committed {
+		return nil
+	}
+	return wire.AppendBytes(nil, e.Manifest)
+}
+
+func (e *End) parse(d *wire.Decoder) {
+	*e = End{Lease: d.Array32(), Time: decodeTime(d), Outcome: Outcome(d.U8())}
+	switch e.Outcome {
+	case Committed:
+		if e.Manifest = d.Bytes(); len(e.Manifest) == 0 {
+			d.Fail("a commit without a manifest")
+		}
+	case Abandoned, Fenced:
+	default:
+		d.Fail("unknown outcome %d", e.Outcome)
+	}
+}
+
+// Seal returns the object.
+func (e *End) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseEnd, e.encode()) }
+
+// OpenEnd verifies and reads an end. It does not look into the manifest.
+func OpenEnd(object []byte, ring *seal.Keyring) (*End, Origin, error) {
+	e := new(End)
+	o, err := open(object, seal.LeaseEnd, ring, e.parse)
+	return e, o, err
+}
+
+// TombstoneID names a tombstone object.
+type TombstoneID = seal.Digest[tombstones]
+
+type tombstones struct{}
+
+// ParseTombstoneID reads what TombstoneID.String wrote.
+func ParseTombstoneID(s string) (TombstoneID, error) { return seal.ParseDigest[tombstones](s) }
+
+// Tombstone says which snapshots one run of forget has forgotten, for ever.
+type Tombstone struct {
+	Time      time.Time
+	Forgotten []Forgotten // sorted by ID
+}
+
+// Forgotten is a snapshot that was forgotten, with its links, which keep the
+// chain of manifests whole.
+type Forgotten struct {
+	ID    snapshot.ID
+	Links []snapshot.ID // sorted
+}
+
+func (t *Tombstone) encode() []byte {
+	p := binary.AppendUvarint(appendTime(nil, t.Time), uint64(len(t.Forgotten)))
+	for _, f := range t.Forgotten {
+		p = append(p, f.ID[:]...)
+		p = binary.AppendUvarint(p, uint64(len(f.Links)))
+		for _, l := range f.Links {
+			p = append(p, l[:]...)
+		}
+	}
+	return p
+}
+
+func (t *Tombstone) parse(d *wire.Decoder) {
+	*t = Tombstone{Time: decodeTime(d)}
+	for range d.Count(33) {
+		f := Forgotten{ID: d.Array32()}
+		for range d.Count(32) {
+			f.Links = append(f.Links, d.Array32())
+		}
+		if !ascending(f.Links, snapshot.ID.Compare) {
+			d.Fail("links are not sorted")
+		}
+		t.Forgotten = append(t.Forgotten, f)
+	}
+	if !ascending(t.Forgotten, compareForgotten) {
+		d.Fail("snapshots are not sorted")
+	}
+}
+
+func compareForgotten(a, b Forgotten) int { return a.ID.Compare(b.ID) }
+
+// Seal sorts the lists and returns the object.
+func (t *Tombstone) Seal(s Sealer) ([]byte, error) {
+	slices.SortFunc(t.Forgotten, compareForgotten)
+	for _, f := range t.Forgotten {
+		slices.SortFunc(f.Links, snapshot.ID.Compare)
+	}
+	return s.seal(seal.Tombstone, t.encode())
+}
+
+// OpenTombstone verifies and reads a tombstone.
+func OpenTombstone(object []byte, ring *seal.Keyring) (*Tombstone, Origin, error) {
+	t := new(Tombstone)
+	o, err := open(object, seal.Tombstone, ring, t.parse)
+	return t, o, err
+}
+
+// Phase is how far a prune has come with the packs that it condemned.
+type Phase uint8
+
+// The phases.
+const (
+	Empty   Phase = 0 // nothing is condemned
+	Waiting Phase = 1 // for writers that may not have seen the list
+	Final   Phase = 2 // the packs go
+)
+
+// CondemnedPack is a pack that is about to be deleted.
+type CondemnedPack struct {
+	Kind seal.Kind
+	ID   pack.ID
+}
+
+// Condemned is the one list of what prune is about to delete.
+type Condemned struct {
+	Generation uint64
+	Phase      Phase
+	Packs      []CondemnedPack // sorted by kind, then ID
+	Leases     []LeaseID       // waited for, sorted
+}
+
+func (c *Condemned) encode() []byte {
+	p := append(binary.LittleEndian.AppendUint64(nil, c.Generation), byte(c.Phase))
+	p = binary.AppendUvarint(p, uint64(len(c.Packs)))
+	for _, x := range c.Packs {
+		p = append(append(p, byte(x.Kind)), x.ID[:]...)
+	}
+	p = binary.AppendUvarint(p, uint64(len(c.Leases)))
+	for _, l := range c.Leases {
+		p = append(p, l[:]...)
+	}
+	return p
+}
+
+func (c *Condemned) parse(d *wire.Decoder) {
+	*c = Condemned{Generation: d.U64(), Phase: Phase(d.U8())}
+	for range d.Count(33) {
+		x := CondemnedPack{Kind: seal.Kind(d.U8()), ID: d.Array32()}
+		if x.Kind != seal.DataPack && x.Kind != seal.MetaPack {
+			d.Fail("%s is no pack", x.Kind)
+		}
+		c.Packs = append(c.Packs, x)
+	}
+	for range d.Count(32) {
+		c.Leases = append(c.Leases, d.Array32())
+	}
+	switch {
+	case c.Phase > Final:
+		d.Fail("unknown phase %d", c.Phase)
+	case c.Phase == Empty && len(c.Packs)+len(c.Leases) > 0:
+		d.Fail("an empty list with items")
+	case !ascending(c.Packs, comparePacks) || !ascending(c.Leases, compareLeases):
+		d.Fail("a list is not sorted")
+	}
+}
+
+func comparePacks(a, b CondemnedPack) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.ID.Compare(b.ID))
+}
+
+func compareLeases(a, b LeaseID) int { return bytes.Compare(a[:], b[:]) }
+
+// Seal sorts the lists and returns the object.
+func (c *Condemned) Seal(s Sealer) ([]byte, error) {
+	slices.SortFunc(c.Packs, comparePacks)
+	slices.SortFunc(c.Leases, compareLeases)
+	return s.seal(seal.Condemned, c.encode())
+}
+
+// OpenCondemned verifies and reads the list.
+func OpenCondemned(object []byte, ring *seal.Keyring) (*Condemned, Origin, error) {
+	c := new(Condemned)
+	o, err := open(object, seal.Condemned, ring, c.parse)
+	return c, o, err
+}
+
+// ascending reports whether each item is greater than the one before.
+func ascending[T any](s []T, compare func(a, b T) int) bool {
+	for i := 1; i < len(s); i++ {
+		if compare(s[i-1], s[i]) >= 0 {
+			return false
+		}
+	}
+	return true
+}

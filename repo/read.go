@@ -1,0 +1,329 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// Ref names a chunk to read.
+type Ref struct {
+	ID   chunk.ID
+	Kind chunk.Kind
+}
+
+// Frames of one pack that lie close to each other are read at once.
+const (
+	maxGap  = 128 << 10 // bytes between two frames that are read for nothing
+	maxSpan = 4 << 20   // bytes of one read, unless a frame alone is larger
+)
+
+// readError tells a missing or cut-off object, which is damage, from a
+// storage that can't be reached.
+func readError(name string, err error) error {
+	if errors.Is(err, backend.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return damaged(name, err)
+	}
+	return fmt.Errorf("read: %w", err)
+}
+
+// packKeys holds the keys of packs that were opened, as opening one costs a
+// read and a public-key operation.
+type packKeys struct {
+	mu   sync.Mutex
+	keys map[pack.ID]*pack.Key
+}
+
+// maxPackKeys bounds packKeys: some 0.5 KB each.
+const maxPackKeys = 4096
+
+func (r *Repository) packKey(ctx context.Context, id pack.ID, kind seal.Kind) (*pack.Key, error) {
+	r.packs.mu.Lock()
+	k, ok := r.packs.keys[id]
+	r.packs.mu.Unlock()
+	if ok {
+		return k, nil
+	}
+	if r.private == nil {
+		return nil, ErrWriteOnly
+	}
+	name := packName(kind, id)
+	prefix := make([]byte, pack.PrefixSize)
+	if err := r.storage.ReadAt(ctx, name, prefix, 0); err != nil {
+		return nil, readError(name, err)
+	}
+	k, err := pack.OpenKey(prefix, kind, r.ring, r.private)
+	if err != nil {
+		return nil, damaged(name, err)
+	}
+	r.packs.mu.Lock()
+	defer r.packs.mu.Unlock()
+	if r.packs.keys == nil || len(r.packs.keys) >= maxPackKeys {
+		r.packs.keys = make(map[pack.ID]*pack.Key)
+	}
+	r.packs.keys[id] = k
+	return k, nil
+}
+
+// buffers are what one reading goroutine works with.
+type buffers struct{ span, encoded, plain []byte }
+
+var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
+
+// grow returns b with length n, and its old contents undefined.
+func grow(b []byte, n int) []byte {
+	if cap(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}
+
+// openFrame turns a frame into its chunk's plaintext, in b.plain, and checks that it
+// is the chunk.
+func (r *Repository) openFrame(k *pack.Key, frame []byte, e pack.Entry, b *buffers) ([]byte, error) {
+	var err error
+	if b.encoded, err = k.Open(b.encoded[:0], frame, e); err != nil {
+		return nil, err
+	}
+	plain, err := r.decoder.Decode(b.plain[:0], b.encoded, e)
+	if err != nil {
+		return nil, err
+	}
+	b.plain = plain
+	h, ok := r.hashers[k.Header.Place]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", k.Header.Place, seal.ErrNoKey)
+	}
+	if h.Sum(e.Kind, plain) != e.ID {
+		return nil, fmt.Errorf("chunk %s is %w: other contents under its name", e.ID.Short(), seal.ErrDamaged)
+	}
+	return plain, nil
+}
+
+// readPlace reads a chunk from one place.
+func (r *Repository) readPlace(ctx context.Context, p index.Place, b *buffers) ([]byte, error) {
+	name := packName(p.PackKind, p.Pack)
+	k, err := r.packKey(ctx, p.Pack, p.PackKind)
+	if err != nil {
+		return nil, err
+	}
+	b.span = grow(b.span, int(p.Entry.Stored))
+	if err := r.storage.ReadAt(ctx, name, b.span, int64(p.Entry.Offset)); err != nil {
+		return nil, readError(name, err)
+	}
+	plain, err := r.openFrame(k, b.span, p.Entry, b)
+	if err != nil {
+		return nil, damaged(name, err)
+	}
+	return plain, nil
+}
+
+// Chunk returns a chunk's plaintext, which is the caller's. The error is
+// ErrDamage if the chunk is nowhere to be had in good condition.
+func (r *Repository) Chunk(ctx context.Context, ref Ref) ([]byte, error) {
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+	p, err := r.readSomewhere(ctx, ref, b, nil)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(p), nil
+}
+
+// readSomewhere tries all places of a chunk. If none is good it reads the
+// index again, since prune may have moved the chunk, and at last looks into
+// the packs that no segment knows. failed is an error met before.
+func (r *Repository) readSomewhere(ctx context.Context, ref Ref, b *buffers, failed error) ([]byte, error) {
+	refresh := []func(context.Context) error{
+		func(context.Context) error { return nil },
+		func(ctx context.Context) error { return r.loadIndex(ctx, nil) },
+		r.findOrphans,
+	}
+	tried := make(map[index.Place]bool)
+	for _, step := range refresh {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+		places, err := r.places(nil, ref.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range places {
+			if p.Entry.Kind != ref.Kind || tried[p] {
+				continue
+			}
+			tried[p] = true
+			plain, err := r.readPlace(ctx, p, b)
+			if err == nil {
+				return plain, nil
+			}
+			if !errors.Is(err, ErrDamage) {
+				return nil, err
+			}
+			failed = errors.Join(failed, err)
+		}
+	}
+	if failed == nil {
+		failed = errors.New("no pack has it")
+	}
+	return nil, damaged(fmt.Sprintf("%s chunk %s", ref.Kind, ref.ID.Short()), failed)
+}
+
+// located is a wanted chunk with the place to read it from.
+type located struct {
+	want  int // position in the caller's list
+	place index.Place
+}
+
+// Chunks reads many chunks, each once, in the order in which they are stored,
+// several at a time, and calls fn for each with its position in refs. The plaintext is
+// valid until fn returns. fn is called concurrently; an error of fn ends the
+// reading and is returned. A chunk that can't be had is given to fn with an
+// error that matches ErrDamage.
+func (r *Repository) Chunks(ctx context.Context, refs []Ref, fn func(i int, plaintext []byte, err error) error) error {
+	found := make([]located, 0, len(refs))
+	var lost []int
+	var places []index.Place
+	for i, ref := range refs {
+		var err error
+		if places, err = r.places(places[:0], ref.ID); err != nil {
+			return err
+		}
+		n := slices.IndexFunc(places, func(p index.Place) bool { return p.Entry.Kind == ref.Kind })
+		if n < 0 {
+			lost = append(lost, i)
+			continue
+		}
+		found = append(found, located{want: i, place: places[n]})
+	}
+	slices.SortFunc(found, func(a, b located) int {
+		return cmp.Or(a.place.Pack.Compare(b.place.Pack), cmp.Compare(a.place.Entry.Offset, b.place.Entry.Offset))
+	})
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.opts.Goroutines)
+	for len(found) > 0 && ctx.Err() == nil {
+		n := spanLength(found)
+		span := found[:n]
+		found = found[n:]
+		g.Go(func() error { return r.readSpan(ctx, span, refs, fn) })
+	}
+	for _, i := range lost {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return r.readLost(ctx, i, refs[i], nil, fn) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// readLost gives fn a chunk that was not at the place first thought of.
+func (r *Repository) readLost(ctx context.Context, i int, ref Ref, failed error, fn func(int, []byte, error) error) error {
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+	plain, err := r.readSomewhere(ctx, ref, b, failed)
+	if err != nil && !errors.Is(err, ErrDamage) {
+		return err
+	}
+	return fn(i, plain, err)
+}
+
+// spanLength returns how many of the first sorted chunks to read at once.
+func spanLength(found []located) int {
+	first := found[0].place
+	end := int64(first.Entry.Offset) + int64(first.Entry.Stored)
+	for n := 1; n < len(found); n++ {
+		p := found[n].place
+		stop := int64(p.Entry.Offset) + int64(p.Entry.Stored)
+		if p.Pack != first.Pack || int64(p.Entry.Offset)-end > maxGap || stop-int64(first.Entry.Offset) > maxSpan {
+			return n
+		}
+		end = max(end, stop)
+	}
+	return len(found)
+}
+
+// readSpan reads the chunks of one range of a pack.
+func (r *Repository) readSpan(ctx context.Context, span []located, refs []Ref, fn func(int, []byte, error) error) error {
+	first, last := span[0].place, span[len(span)-1].place
+	name := packName(first.PackKind, first.Pack)
+	start := int64(first.Entry.Offset)
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+
+	k, err := r.packKey(ctx, first.Pack, first.PackKind)
+	if err == nil {
+		b.span = grow(b.span, int(int64(last.Entry.Offset)+int64(last.Entry.Stored)-start))
+		if err = r.storage.ReadAt(ctx, name, b.span, start); err != nil {
+			err = readError(name, err)
+		}
+	}
+	if err != nil && !errors.Is(err, ErrDamage) {
+		return err
+	}
+	for _, l := range span {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var plain []byte
+		bad := err
+		if bad == nil {
+			at := int64(l.place.Entry.Offset) - start
+			plain, bad = r.openFrame(k, b.span[at:at+int64(l.place.Entry.Stored)], l.place.Entry, b)
+		}
+		if bad != nil {
+			// The whole range may be gone while single chunks have other homes.
+			if err := r.readLost(ctx, l.want, refs[l.want], damaged(name, bad), fn); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := fn(l.want, plain, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Node returns the plaintext of a node of a tree or list: from this machine's
+// cache, else from the storage. It implements snapshot.Source.
+func (r *Repository) Node(ctx context.Context, id chunk.ID, kind chunk.Kind) ([]byte, error) {
+	if p, ok := r.cache.Get(nodeClass, id); ok && r.isChunk(Ref{id, kind}, p) {
+		return p, nil
+	}
+	p, err := r.Chunk(ctx, Ref{id, kind})
+	if err != nil {
+		return nil, err
+	}
+	r.cache.Put(nodeClass, id, p)
+	return p, nil
+}
+
+// nodeClass is the class of the cache that holds nodes.
+const nodeClass = "nodes"
+
+// isChunk reports whether p is the plaintext of a chunk under any of the keys
+// known: a cache is not to be trusted either.
+func (r *Repository) isChunk(ref Ref, p []byte) bool {
+	for _, h := range r.hashers {
+		if h.Sum(ref.Kind, p) == ref.ID {
+			return true
+		}
+	}
+	return false
+}

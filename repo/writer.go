@@ -1,0 +1,375 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// Writer adds chunks to a repository and ends with Commit, which publishes a
+// manifest, or Abort. Put and Has may be called concurrently. How it keeps
+// out of prune's way is in docs/design.md, "Writers without a lock".
+type Writer struct {
+	// ctx is that of NewWriter: packs outlive the calls that begin them.
+	ctx     context.Context
+	repo    *Repository
+	place   seal.Place
+	keys    *seal.Keys
+	hasher  *chunk.Hasher
+	encoder *pack.Encoder
+	host    string
+	dry     bool
+
+	lease     *lease
+	condemned map[pack.ID]bool
+	stored    map[pack.ID]bool // packs that were listed after condemned was read, and own ones
+	snapshots *SnapshotSet
+
+	data, meta *packer
+	uploads    errgroup.Group
+	slots      chan struct{} // bounds the packs that wait to become durable
+
+	mu       sync.Mutex
+	pending  map[chunk.ID]struct{} // put in this run and not in the local index yet
+	used     map[pack.ID]struct{}  // packs that this snapshot relies on
+	finished []pack.Finished       // durable, in no segment yet
+
+	failed   atomic.Pointer[error] // first error of an upload
+	newBytes atomic.Int64
+	stoBytes atomic.Int64
+
+	scratch sync.Pool // *[]byte that hold encoded chunks
+}
+
+// WriterOptions say who writes.
+type WriterOptions struct {
+	Host string
+	// Compression replaces the repository's, if it isn't zero.
+	Compression pack.Compression
+	// DryRun: look up, compress and count, but store nothing.
+	DryRun bool
+}
+
+// segmentPacks is after how many packs a segment is published: what a killed
+// run leaves is then found by the next.
+const segmentPacks = 32
+
+// NewWriter takes a lease and learns what is stored. In this order, since each
+// step makes the next one's answer safe to use: lease, condemned, packs, index.
+func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, error) {
+	place, err := r.writePlace()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := r.writeKeys()
+	if err != nil {
+		return nil, err
+	}
+	compression := o.Compression
+	if compression == 0 {
+		compression = r.config.Compression
+	}
+	encoder, err := pack.NewEncoder(compression, r.opts.Goroutines+1)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{
+		ctx: ctx, repo: r, place: place, keys: keys, hasher: r.hashers[place], encoder: encoder,
+		host: o.Host, dry: o.DryRun,
+		slots:   make(chan struct{}, 2),
+		pending: make(map[chunk.ID]struct{}),
+		used:    make(map[pack.ID]struct{}),
+	}
+	w.scratch.New = func() any { return new([]byte) }
+	w.data = &packer{w: w, kind: seal.DataPack}
+	w.meta = &packer{w: w, kind: seal.MetaPack}
+	if !o.DryRun {
+		if w.lease, err = r.takeLease(ctx, o.Host); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.learn(ctx); err != nil {
+		return nil, errors.Join(err, w.Abort(ctx))
+	}
+	return w, nil
+}
+
+func (w *Writer) learn(ctx context.Context) (err error) {
+	if w.condemned, w.stored, err = w.repo.readFences(ctx); err != nil {
+		return err
+	}
+	if err := w.repo.loadIndex(ctx, nil); err != nil {
+		return err
+	}
+	w.snapshots, err = w.repo.Snapshots(ctx)
+	return err
+}
+
+// readFences reads condemned and then lists the packs.
+func (r *Repository) readFences(ctx context.Context) (condemned, stored map[pack.ID]bool, err error) {
+	if condemned, err = r.readCondemned(ctx); err != nil {
+		return nil, nil, err
+	}
+	packs, err := r.listPacks(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored = make(map[pack.ID]bool, len(packs))
+	for id := range packs {
+		stored[id] = true
+	}
+	return condemned, stored, nil
+}
+
+// Snapshots returns the snapshots as they were after the lease was taken.
+func (w *Writer) Snapshots() *SnapshotSet { return w.snapshots }
+
+// Place returns where the writer's chunks belong. A parent of another place
+// shares no chunk with the new snapshot.
+func (w *Writer) Place() seal.Place { return w.place }
+
+// Has reports whether a chunk is stored such that this snapshot may rely on
+// it.
+func (w *Writer) Has(ref Ref) (bool, error) {
+	w.mu.Lock()
+	_, ok := w.pending[ref.ID]
+	w.mu.Unlock()
+	if ok {
+		return true, nil
+	}
+	return w.isStored(ref)
+}
+
+// isStored looks a chunk up in the index. An entry counts if its pack was in
+// the listing and is not condemned, and if this writer or the admin says so:
+// another writer might have put junk under the ID.
+func (w *Writer) isStored(ref Ref) (bool, error) {
+	var buf [4]index.Place
+	places, err := w.repo.lookup(buf[:0], ref.ID)
+	if err != nil {
+		return false, fmt.Errorf("look up chunk %s: %w", ref.ID.Short(), err)
+	}
+	self := seal.SignerOf(w.repo.signing)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range places {
+		trusted := p.Signer == self || p.Signer == w.repo.config.Admin
+		if trusted && p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && w.stored[p.Pack] && !w.condemned[p.Pack] {
+			w.used[p.Pack] = struct{}{}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Put stores a chunk unless it is stored already, and returns its ID and
+// whether it was new. It does not keep plaintext. The chunk is durable only
+// when Commit returns nil.
+func (w *Writer) Put(kind chunk.Kind, plaintext []byte) (id chunk.ID, isNew bool, err error) {
+	if len(plaintext) == 0 || len(plaintext) > pack.MaxChunk {
+		return id, false, fmt.Errorf("a chunk of %d bytes can't be stored", len(plaintext))
+	}
+	if err := w.failure(); err != nil {
+		return id, false, err
+	}
+	id = w.hasher.Sum(kind, plaintext)
+	w.mu.Lock()
+	_, known := w.pending[id]
+	w.mu.Unlock()
+	if !known {
+		if known, err = w.isStored(Ref{id, kind}); err != nil {
+			return id, false, err
+		}
+	}
+	if known {
+		return id, false, nil
+	}
+	// From here on others count it as stored: if it fails, all of this run
+	// fails.
+	w.mu.Lock()
+	if _, known = w.pending[id]; !known {
+		w.pending[id] = struct{}{}
+	}
+	w.mu.Unlock()
+	if known {
+		return id, false, nil
+	}
+	if err := w.write(kind, id, plaintext); err != nil {
+		w.fail(err)
+		return id, false, err
+	}
+	return id, true, nil
+}
+
+func (w *Writer) write(kind chunk.Kind, id chunk.ID, plaintext []byte) error {
+	scratch := w.scratch.Get().(*[]byte)
+	defer w.scratch.Put(scratch)
+	encoded, encoding := w.encoder.Encode((*scratch)[:0], plaintext)
+	if encoding != pack.Plain {
+		*scratch = encoded
+	}
+	p := w.data
+	if kind.IsMeta() {
+		p = w.meta
+	}
+	if w.dry {
+		w.newBytes.Add(int64(len(plaintext)))
+		w.stoBytes.Add(int64(len(encoded) + seal.Overhead))
+		return nil
+	}
+	if kind.IsMeta() {
+		w.repo.cache.Put(nodeClass, id, plaintext)
+	}
+	e, err := p.append(pack.Entry{ID: id, Kind: kind, Encoding: encoding, Raw: uint32(len(plaintext))}, encoded)
+	if err != nil {
+		return err
+	}
+	w.newBytes.Add(int64(len(plaintext)))
+	w.stoBytes.Add(int64(e.Stored))
+	return nil
+}
+
+// PutNode stores a node of a tree and returns its ID.
+func (w *Writer) PutNode(kind chunk.Kind, plaintext []byte) (chunk.ID, error) {
+	id, _, err := w.Put(kind, plaintext)
+	return id, err
+}
+
+// Added returns the bytes of the chunks that were new so far, before and after
+// compression and sealing.
+func (w *Writer) Added() (raw, stored int64) { return w.newBytes.Load(), w.stoBytes.Load() }
+
+// store finishes a pack and makes it durable in the background. It waits
+// while too many packs are on their way.
+func (w *Writer) store(o *openPack) error {
+	f, err := o.writer.Finish()
+	if err != nil {
+		return errors.Join(err, o.staged.Abort())
+	}
+	select {
+	case w.slots <- struct{}{}:
+	case <-w.ctx.Done():
+		return errors.Join(w.ctx.Err(), o.staged.Abort())
+	}
+	w.uploads.Go(func() error {
+		defer func() { <-w.slots }()
+		if err := w.commitPack(o, f); err != nil {
+			w.fail(err)
+		}
+		return nil
+	})
+	return nil
+}
+
+func (w *Writer) commitPack(o *openPack, f pack.Finished) error {
+	name := packName(f.Kind, f.ID)
+	if err := o.staged.Commit(w.ctx, name); err != nil {
+		// A pack's key is random, so a pack of that name can only be this one,
+		// stored by a try whose answer was lost.
+		if !errors.Is(err, backend.ErrExist) {
+			return fmt.Errorf("store pack: %w", err)
+		}
+	}
+	w.repo.opts.Observer.packStored(name, f.Size)
+	w.mu.Lock()
+	w.finished = append(w.finished, f)
+	var ready []pack.Finished
+	if len(w.finished) >= segmentPacks {
+		ready, w.finished = w.finished, nil
+	}
+	w.mu.Unlock()
+	if ready == nil {
+		return nil
+	}
+	return w.publish(w.ctx, ready)
+}
+
+// publish stores an index segment that names packs, and takes it into the
+// local index.
+func (w *Writer) publish(ctx context.Context, packs []pack.Finished) error {
+	r := w.repo
+	b := index.NewBuilder()
+	for _, f := range packs {
+		if err := b.AddPack(f); err != nil {
+			return err
+		}
+	}
+	h := seal.Header{Kind: seal.Segment, Repository: r.id, Place: w.place}
+	object, id, err := b.Encode(r.opts.Random, h, w.keys, r.signing)
+	if err != nil {
+		return err
+	}
+	if err := backend.PutBytes(ctx, r.storage, indexPrefix+id.String(), object); err != nil && !errors.Is(err, backend.ErrExist) {
+		return fmt.Errorf("store index segment: %w", err)
+	}
+	s, err := index.Open(object, r.ring)
+	if err != nil {
+		return fmt.Errorf("read own index segment: %w", err)
+	}
+	if err := r.index.Absorb(ctx, r.config.Admin, s); err != nil {
+		return fmt.Errorf("absorb own index segment: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range packs {
+		w.stored[f.ID] = true
+		w.used[f.ID] = struct{}{}
+		for _, e := range f.Entries {
+			delete(w.pending, e.ID)
+		}
+	}
+	return nil
+}
+
+func (w *Writer) fail(err error) { w.failed.CompareAndSwap(nil, &err) }
+
+func (w *Writer) failure() error {
+	if p := w.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// flush makes everything put so far durable, and findable.
+func (w *Writer) flush(ctx context.Context) error {
+	if err := errors.Join(w.data.flush(), w.meta.flush()); err != nil {
+		w.fail(err)
+	}
+	w.uploads.Wait()
+	if err := w.failure(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	rest := w.finished
+	w.finished = nil
+	w.mu.Unlock()
+	if len(rest) == 0 {
+		return nil
+	}
+	return w.publish(ctx, rest)
+}
+
+// Abort gives up: nothing of the run becomes visible. What was uploaded stays
+// until prune, and later runs may use it.
+func (w *Writer) Abort(ctx context.Context) error {
+	w.data.abort()
+	w.meta.abort()
+	w.uploads.Wait()
+	if w.failure() == nil && len(w.finished) > 0 {
+		// So that the next run finds what this one stored.
+		if err := w.publish(ctx, w.finished); err != nil {
+			w.repo.opts.Observer.warn(err)
+		}
+	}
+	return w.lease.abandon(ctx)
+}

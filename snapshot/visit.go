@@ -1,0 +1,114 @@
+package snapshot
+
+import (
+	"context"
+
+	"github.com/cairn-backup/cairn/chunk"
+)
+
+// Visitor is told what a tree consists of.
+type Visitor interface {
+	// Enter says whether to read a node, of the tree or of a list, and what is
+	// below. A visitor that says no to nodes that it has seen visits what trees
+	// share but once.
+	Enter(id chunk.ID, kind chunk.Kind) bool
+	// Extent is told of an extent with a chunk: e is the file, valid until
+	// Extent returns.
+	Extent(e *Entry, x Extent) error
+	// Bad is told of a node that can't be read or is damaged, with the file if
+	// it is of a list. If it returns nil, the visit goes on behind the node.
+	Bad(id chunk.ID, e *Entry, err error) error
+}
+
+// Visit shows v the nodes and chunks of a tree, in the order of keys. It checks
+// what a Cursor and a ListReader check. It stops at the first error that v
+// returns, and when ctx is done.
+func Visit(ctx context.Context, t Tree, v Visitor) error {
+	return (&visit{t.Source, v}).node(ctx, t.Root.Level, Child{ID: t.Root.ID}, nil, "")
+}
+
+type visit struct {
+	source NodeSource
+	v      Visitor
+}
+
+// node visits a node. above is what is said of it above, nil for the root.
+func (v *visit) node(ctx context.Context, level uint8, n Child, above *Child, b bound) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !v.v.Enter(n.ID, chunk.Node) {
+		return nil
+	}
+	p, err := v.source.Node(ctx, n.ID, chunk.Node)
+	if err != nil {
+		return v.v.Bad(n.ID, nil, err)
+	}
+	if level == 0 {
+		return v.leaf(ctx, p, n.ID, above, b)
+	}
+	var inner Inner
+	if err := decodeInner(&inner, p, level, n.ID, above, b); err != nil {
+		return v.v.Bad(n.ID, nil, err)
+	}
+	for i, c := range inner.Children {
+		end := b
+		if i+1 < len(inner.Children) {
+			end = bound(inner.Children[i+1].Key)
+		}
+		if err := v.node(ctx, level-1, c, &c, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *visit) leaf(ctx context.Context, p []byte, id chunk.ID, above *Child, b bound) error {
+	var leaf Leaf
+	if err := decodeLeaf(&leaf, p, id, above, b); err != nil {
+		return v.v.Bad(id, nil, err)
+	}
+	for i := range leaf.Entries {
+		e := &leaf.Entries[i]
+		if e.List != nil {
+			if err := v.list(ctx, e, ListItem{e.List.Root, e.Size}, e.List.Level); err != nil {
+				return err
+			}
+		}
+		for _, x := range e.Extents {
+			if x.IsHole() {
+				continue
+			}
+			if err := v.v.Extent(e, x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (v *visit) list(ctx context.Context, e *Entry, n ListItem, level uint8) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !v.v.Enter(n.ID, chunk.List) {
+		return nil
+	}
+	var node ListNode
+	if err := loadList(ctx, v.source, &node, n, level); err != nil {
+		return v.v.Bad(n.ID, e, err)
+	}
+	for _, x := range node.Items {
+		var err error
+		switch {
+		case level > 0:
+			err = v.list(ctx, e, x, level-1)
+		case !x.ID.IsZero():
+			err = v.v.Extent(e, x.extent())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
