@@ -136,7 +136,7 @@ func (p *program) app() *cli.App {
 		},
 	}
 	app.Commands = []*cli.Command{
-		p.initCommand(), p.snapshotCommand(), p.snapshotsCommand(), p.lsCommand(), p.catCommand(), p.findCommand(), p.diffCommand(),
+		p.initCommand(), p.snapshotCommand(), p.snapshotsCommand(), p.lsCommand(), p.catCommand(), p.findCommand(), p.diffCommand(), p.restoreCommand(),
 		p.checkCommand(), p.statsCommand(), p.keyCommand(), p.completionCommand(), p.manCommand(), p.versionCommand(),
 	}
 	for _, c := range app.Commands {

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cairn-backup/cairn/internal/gitignore"
+	"github.com/cairn-backup/cairn/internal/termui"
+	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/restore"
+)
+
+func (p *program) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "restore",
+		Usage:     "restore files from a snapshot",
+		ArgsUsage: "SNAPSHOT[:PATH]",
+		Description: "Without PATH, /srv/x goes to DIR/srv/x. With one, the contents of that directory\n" +
+			"go into DIR.",
+		Flags: append(filterFlags(),
+			&cli.StringFlag{Name: "target", Aliases: []string{"t"}, Usage: "restore into `DIR`"},
+			&cli.StringSliceFlag{Name: "include", Aliases: []string{"i"}, Usage: "restore only what fits `PATTERN` (as in gitignore), with all below"},
+			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "do not restore what fits `PATTERN`"},
+			&cli.StringFlag{Name: "overwrite", Value: "always", Usage: "what is there already: `MODE` always, if-changed, if-newer or never"},
+			&cli.BoolFlag{Name: "delete", Usage: "delete what is in the target but not in the snapshot"},
+			&cli.BoolFlag{Name: "verify", Usage: "read back and compare what was restored"},
+			&cli.BoolFlag{Name: "allow-damaged", Usage: "restore what is left of damaged files, as NAME.cairn-damaged"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would be done"},
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask before something is overwritten or deleted"},
+		),
+		Action: p.restore,
+	}
+}
+
+var overwriteModes = map[string]restore.Overwrite{
+	"always": restore.Always, "if-changed": restore.IfChanged, "if-newer": restore.IfNewer, "never": restore.Never,
+}
+
+func (p *program) restore(c *cli.Context) error {
+	arg, err := argument(c, "SNAPSHOT[:PATH]")
+	if err != nil {
+		return err
+	}
+	o, err := p.restoreOptions(c)
+	if err != nil {
+		return err
+	}
+	r, err := p.open(c)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	s, err := p.choose(c, r, arg, true)
+	if err != nil {
+		return err
+	}
+	o.Snapshot, o.Path = s.Snapshot, s.path
+	if o.DryRun {
+		return p.restorePlan(c, r, *o)
+	}
+	if err := p.confirmRestore(c, r, *o); err != nil {
+		return err
+	}
+	o.Observer = p.restoreObserver()
+	counters := o.Observer.Progress
+	stop, err := p.show(c, func() string {
+		line := fmt.Sprintf("%s files, %s restored", termui.Count(counters.FilesDone.Load()), termui.Size(counters.BytesDone.Load()))
+		if counters.WalkFinished.Load() {
+			line += " of " + termui.Size(counters.Bytes.Load())
+		}
+		return line
+	}, func() map[string]any {
+		return map[string]any{
+			"files_done": counters.FilesDone.Load(), "bytes_done": counters.BytesDone.Load(),
+			"files": counters.Files.Load(), "bytes": counters.Bytes.Load(), "walk_finished": counters.WalkFinished.Load(),
+		}
+	})
+	if err != nil {
+		return err
+	}
+	res, err := restore.Directory(c.Context, r, *o)
+	stop()
+	return p.restoreDone(s, res, err)
+}
+
+func (p *program) restoreOptions(c *cli.Context) (*restore.Options, error) {
+	o := &restore.Options{
+		Target: c.String("target"), Delete: c.Bool("delete"), DryRun: c.Bool("dry-run"), Verify: c.Bool("verify"), AllowDamaged: c.Bool("allow-damaged"),
+	}
+	if o.Target == "" {
+		return nil, usagef("where to? give --target DIR")
+	}
+	mode, ok := overwriteModes[c.String("overwrite")]
+	if !ok {
+		return nil, usagef("--overwrite %q: want always, if-changed, if-newer or never", c.String("overwrite"))
+	}
+	o.Overwrite = mode
+	var err error
+	if o.Include, err = patterns(c, "include"); err != nil {
+		return nil, err
+	}
+	o.Exclude, err = patterns(c, "exclude")
+	return o, err
+}
+
+// patterns returns the patterns of an option, nil if there are none.
+func patterns(c *cli.Context, option string) (*gitignore.Set, error) {
+	if len(c.StringSlice(option)) == 0 {
+		return nil, nil
+	}
+	set := gitignore.New("/")
+	for _, s := range c.StringSlice(option) {
+		if err := set.Add(s, "--"+option); err != nil {
+			return nil, usagef("%v", err)
+		}
+	}
+	return set, nil
+}
+
+// restorePlan says what a restore would do.
+func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Options) error {
+	o.Observer = p.restoreObserver()
+	if p.json == nil && !p.quiet {
+		o.Observer.Entry = func(path string, a restore.Action) {
+			if a != restore.Unchanged || p.verbose {
+				fmt.Fprintf(p.Stdout, "%-9s %s\n", a, termui.Quote(path))
+			}
+		}
+	}
+	res, err := restore.Plan(c.Context, r, o)
+	if err != nil {
+		return err
+	}
+	if p.json != nil {
+		p.json.Write("summary", restoreFields(res))
+	}
+	p.printf("would restore %s files, %s; would replace %s and delete %s; to be read: %s chunks, %s before compression\n",
+		termui.Count(res.Files), termui.Size(res.Bytes), termui.Count(res.Replaced), termui.Count(res.Deleted),
+		termui.Count(res.ReadChunks), termui.Size(res.ReadBytes))
+	return nil
+}
+
+// confirmRestore asks before a restore that would overwrite or delete
+// something. An empty or new target needs no plan.
+func (p *program) confirmRestore(c *cli.Context, r *repo.Repository, o restore.Options) error {
+	if names, err := os.ReadDir(o.Target); err != nil || len(names) == 0 {
+		return nil // new, empty, or an error that the restore itself will meet
+	}
+	plan, err := restore.Plan(c.Context, r, o)
+	if err != nil {
+		return err
+	}
+	if plan.Replaced == 0 && plan.Deleted == 0 {
+		return nil
+	}
+	return p.confirm(c, fmt.Sprintf("This replaces %s and deletes %s entries in %s.", termui.Count(plan.Replaced), termui.Count(plan.Deleted), termui.Quote(o.Target)))
+}
+
+func (p *program) restoreObserver() restore.Observer {
+	o := restore.Observer{
+		Progress: new(restore.Progress),
+		Problem: func(path string, err error) {
+			if p.json == nil {
+				p.warn("%s: %v", termui.Quote(path), reason(err))
+				return
+			}
+			f := pathFields(path)
+			f["message"] = err.Error()
+			p.json.Write("problem", f)
+		},
+		Warning: func(path string, err error) {
+			if path == "" {
+				p.warn("%v", err)
+				return
+			}
+			p.warn("%s: %v", termui.Quote(path), err)
+		},
+	}
+	if p.verbose || p.json != nil && p.verbose {
+		o.Entry = func(path string, a restore.Action) {
+			if p.json == nil {
+				fmt.Fprintf(p.Stdout, "%-9s %s\n", a, termui.Quote(path))
+				return
+			}
+			f := pathFields(path)
+			f["action"] = a.String()
+			p.json.Write("entry", f)
+		}
+	}
+	return o
+}
+
+func restoreFields(res *restore.Result) map[string]any {
+	return map[string]any{
+		"files": res.Files, "directories": res.Directories, "others": res.Others, "links": res.Links, "replaced": res.Replaced,
+		"unchanged": res.Unchanged, "kept": res.Kept, "deleted": res.Deleted, "bytes": res.Bytes, "read_chunks": res.ReadChunks,
+		"read_bytes": res.ReadBytes, "verified": res.Verified, "damaged": res.Damaged, "problems": res.Problems,
+	}
+}
+
+// restoreDone reports the result. Damage that was allowed for is still damage
+// to scripts.
+func (p *program) restoreDone(s chosen, res *restore.Result, err error) error {
+	if res == nil {
+		return err
+	}
+	if p.json != nil && err == nil && res.Damaged == 0 {
+		f := restoreFields(res)
+		f["id"] = s.ID.String()
+		p.json.Write("summary", f)
+	}
+	p.printf("restored %s files, %s directories, %s others, %s, from snapshot %s\n", termui.Count(res.Files+res.Links),
+		termui.Count(res.Directories), termui.Count(res.Others), termui.Size(res.Bytes), s.ID.Short())
+	if res.Verified > 0 {
+		p.printf("read back and compared %s files\n", termui.Count(res.Verified))
+	}
+	if res.Unchanged+res.Kept > 0 {
+		p.printf("left %s that were there already\n", termui.Count(res.Unchanged+res.Kept))
+	}
+	if err == nil && res.Damaged > 0 {
+		return &statusError{statusDamage, fmt.Errorf("%s files are damaged and stand as NAME.cairn-damaged", termui.Count(res.Damaged))}
+	}
+	if errors.Is(err, restore.ErrIncomplete) && !errors.Is(err, repo.ErrDamage) {
+		return &statusError{statusFailed, err}
+	}
+	return err
+}
