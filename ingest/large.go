@@ -24,7 +24,7 @@ type largeWork struct {
 
 // chunkTask is a chunk on its way to be stored.
 type chunkTask struct {
-	data *[]byte // of pipeline.buffers; nil if it was stored at once
+	data []byte // of pipeline.buffers; nil if it was stored at once
 	id   chunk.ID
 	done chan error // gets one value; the data is free then
 }
@@ -34,7 +34,7 @@ type putter func(ctx context.Context, data []byte) (*chunkTask, error)
 
 // put stores a chunk for the reader.
 func (w *worker) put(t *chunkTask) error {
-	id, _, err := w.writer.Put(chunk.Data, *t.data)
+	id, _, err := w.writer.Put(chunk.Data, t.data)
 	t.id = id
 	t.done <- err
 	return err
@@ -51,9 +51,13 @@ func (w *worker) putNow(_ context.Context, data []byte) (*chunkTask, error) {
 // putLater is the reader's putter: it hands the chunk to whichever worker is
 // free. So one large file keeps all of them busy.
 func (p *pipeline) putLater(ctx context.Context, data []byte) (*chunkTask, error) {
-	buf := p.buffers.Get().(*[]byte)
-	*buf = append((*buf)[:0], data...)
-	t := &chunkTask{data: buf, done: make(chan error, 1)}
+	var buf []byte
+	select {
+	case buf = <-p.buffers:
+	default:
+		buf = make([]byte, 0, p.split.Params().Max)
+	}
+	t := &chunkTask{data: append(buf, data...), done: make(chan error, 1)}
 	return t, send(ctx, p.chunks, t)
 }
 
@@ -61,7 +65,7 @@ func (p *pipeline) putLater(ctx context.Context, data []byte) (*chunkTask, error
 // than compressing that one reader feeds all workers.
 func (p *pipeline) readLarge() error {
 	for l := range p.large {
-		if err := p.readFile(&l.job.entries[l.work.entry], l.work, p.putLater); err != nil {
+		if err := p.readFile(&l.job.entries[l.work.entry], l.work, p.cutting, p.putLater); err != nil {
 			return err
 		}
 		l.job.partDone()
@@ -71,10 +75,10 @@ func (p *pipeline) readLarge() error {
 
 // readFile stores a file's contents and describes them in e. It releases the
 // directory. A file that changes while it is read is read once more.
-func (p *pipeline) readFile(e *snapshot.Entry, l *largeWork, put putter) error {
+func (p *pipeline) readFile(e *snapshot.Entry, l *largeWork, buf []byte, put putter) error {
 	defer l.dir.release()
 	for try := 0; ; try++ {
-		before, after, n, err := p.readFileOnce(e, l, put)
+		before, after, n, err := p.readFileOnce(e, l, buf, put)
 		var readErr *readError
 		if errors.As(err, &readErr) {
 			p.unreadableFile(e, readErr.err)
@@ -107,7 +111,7 @@ type readError struct{ err error }
 func (e *readError) Error() string { return e.err.Error() }
 func (e *readError) Unwrap() error { return e.err }
 
-func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, put putter) (before, after fsmeta.Stat, n uint64, err error) {
+func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, buf []byte, put putter) (before, after fsmeta.Stat, n uint64, err error) {
 	fd, before, err := fsmeta.OpenAt(l.dir.fd, l.name)
 	if err != nil {
 		return before, after, 0, &readError{err}
@@ -124,7 +128,7 @@ func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, put putter) (be
 	}
 	// A file that grows faster than it can be read must end some time.
 	limit := before.Size + before.Size/8 + 1<<20
-	if n, err = p.contents(e, io.LimitReader(fdReader(fd), limit), put); err != nil {
+	if n, err = p.contents(e, io.LimitReader(fdReader(fd), limit), buf, put); err != nil {
 		return before, after, n, err
 	}
 	if after, err = fsmeta.StatFd(fd); err != nil {
@@ -148,17 +152,15 @@ func (fd fdReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// contents cuts what r delivers into chunks, stores them, and gives e the
+// contents cuts what r delivers into chunks in buf (nil: one of its own), stores them, and gives e the
 // extents (or the list) and the content hash. An error of r comes back as *readError,
 // whatever was read before.
-func (p *pipeline) contents(e *snapshot.Entry, r io.Reader, put putter) (n uint64, err error) {
+func (p *pipeline) contents(e *snapshot.Entry, r io.Reader, buf []byte, put putter) (n uint64, err error) {
 	e.Extents, e.List = nil, nil
 	c := &collector{p: p, entry: e, sum: p.contentHasher()}
 	c.sum.Write([]byte{1})
 	defer c.drain()
-	buf := p.streams.Get().(*[]byte)
-	defer p.streams.Put(buf)
-	stream := chunk.NewStream(r, p.split, *buf)
+	stream := chunk.NewStream(r, p.split, buf)
 	for {
 		data, err := stream.Next()
 		if err == io.EOF {
@@ -240,8 +242,12 @@ func (c *collector) collect() error {
 }
 
 func (c *collector) giveBack(t *chunkTask) {
-	if t.data != nil {
-		c.p.buffers.Put(t.data)
+	if t.data == nil {
+		return
+	}
+	select {
+	case c.p.buffers <- t.data[:0]:
+	default:
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -32,9 +31,9 @@ type pipeline struct {
 	ordered chan *job
 	free    chan *job // finished jobs, to be used again
 
-	inFlight int       // chunks of one file that are on their way at once
-	buffers  sync.Pool // *[]byte for those
-	streams  sync.Pool // *[]byte to cut from
+	inFlight int         // chunks of one file that are on their way at once
+	buffers  chan []byte // for those; not a sync.Pool, which the collector would empty
+	cutting  []byte      // to cut large files from
 
 	unreadable atomic.Int64
 	sources    []snapshot.Source
@@ -106,11 +105,8 @@ func newPipeline(s *session) (*pipeline, error) {
 
 		inFlight: s.repo.Goroutines() + spareBuffers,
 	}
-	p.buffers.New = func() any { return new([]byte) }
-	p.streams.New = func() any {
-		b := make([]byte, 2*split.Params().Max)
-		return &b
-	}
+	p.buffers = make(chan []byte, p.inFlight)
+	p.cutting = make([]byte, 2*split.Params().Max)
 	return p, nil
 }
 

@@ -120,7 +120,7 @@ func (w *worker) read(j *job, s *smallWork) error {
 		// It grew out of the bundle's measure since the walk.
 		w.buf = w.buf[:start]
 		s.apart = true
-		return w.readFile(e, &largeWork{dir: s.dir.retain(), name: s.name, stat: s.stat}, w.putNow)
+		return w.readFile(e, &largeWork{dir: s.dir.retain(), name: s.name, stat: s.stat}, nil, w.putNow)
 	}
 	w.place(j, e, s.entry, start)
 	return nil

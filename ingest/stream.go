@@ -165,7 +165,7 @@ func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
 func (p *pipeline) read(s *Stream, e *snapshot.Entry) error {
 	if s.Reader != nil {
 		var err error
-		e.Size, err = p.contents(e, s.Reader, p.putLater)
+		e.Size, err = p.contents(e, s.Reader, nil, p.putLater)
 		return err
 	}
 	return p.command(s, e)
@@ -189,7 +189,7 @@ func (p *pipeline) command(s *Stream, e *snapshot.Entry) error {
 	if err := c.Start(); err != nil {
 		return &readError{fmt.Errorf("start command: %w", err)}
 	}
-	size, err := p.contents(e, out, p.putLater)
+	size, err := p.contents(e, out, nil, p.putLater)
 	e.Size = size
 	if err != nil {
 		cancel()

@@ -77,13 +77,19 @@ func NewEncoder(c Compression, goroutines int) (*Encoder, error) {
 	return &Encoder{zstd: z}, nil
 }
 
-// Encode encodes plaintext and returns the result with its encoding. dst is
-// scratch space: the result may be in it (also grown), or be plaintext itself,
-// if compression gains nothing.
+// Encode encodes plaintext and returns the result with its encoding: plaintext
+// as it is, if compression gains nothing. dst is scratch space that the result
+// is put into, if it is large enough; there is room behind the result for the
+// tag of Writer.Append.
 func (e *Encoder) Encode(dst, plaintext []byte) ([]byte, Encoding) {
+	// zstd adds at most three bytes to each of its blocks, and a header.
+	need := len(plaintext) + len(plaintext)>>12 + 64 + seal.Overhead
+	if cap(dst) < need {
+		dst = make([]byte, 0, need)
+	}
 	z := e.zstd.EncodeAll(plaintext, dst[:0])
 	if len(z) >= len(plaintext) {
-		return plaintext, Plain
+		return append(dst[:0], plaintext...), Plain
 	}
 	return z, Zstd
 }

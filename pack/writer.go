@@ -27,7 +27,6 @@ type Writer struct {
 	entries []Entry
 	dirSize int // of the directory's plaintext, without padding
 	size    int
-	buf     []byte
 	err     error // sticky; errFinished after Finish
 }
 
@@ -80,6 +79,7 @@ func (p *Writer) write(b []byte) error {
 
 // Append seals a chunk's encoded contents into the pack. The caller sets e.ID,
 // Kind, Encoding, Raw and Base; Append sets Offset and Stored and returns the entry.
+// It seals in place, to spare a copy: what encoded holds is lost.
 func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	if p.err != nil {
 		return Entry{}, p.err
@@ -94,8 +94,7 @@ func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	}
 	n := nonce(e.Offset)
 	var ad [associatedSize]byte
-	p.buf = p.aead.Seal(p.buf[:0], n[:], encoded, e.associated(ad[:0]))
-	if err := p.write(p.buf); err != nil {
+	if err := p.write(p.aead.Seal(encoded[:0], n[:], encoded, e.associated(ad[:0]))); err != nil {
 		return Entry{}, err
 	}
 	p.entries = append(p.entries, e)

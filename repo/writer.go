@@ -48,7 +48,7 @@ type Writer struct {
 	newBytes atomic.Int64
 	stoBytes atomic.Int64
 
-	scratch sync.Pool // *[]byte that hold encoded chunks
+	scratch chan []byte // space for encoded chunks
 }
 
 // WriterOptions say who writes.
@@ -87,10 +87,10 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, e
 		ctx: ctx, repo: r, place: place, keys: keys, hasher: r.hashers[place], encoder: encoder,
 		host: o.Host, dry: o.DryRun,
 		slots:   make(chan struct{}, 2),
+		scratch: make(chan []byte, r.opts.Goroutines+1),
 		pending: make(map[chunk.ID]struct{}),
 		used:    make(map[pack.ID]struct{}),
 	}
-	w.scratch.New = func() any { return new([]byte) }
 	w.data = &packer{w: w, kind: seal.DataPack}
 	w.meta = &packer{w: w, kind: seal.MetaPack}
 	if !o.DryRun {
@@ -212,12 +212,19 @@ func (w *Writer) Put(kind chunk.Kind, plaintext []byte) (id chunk.ID, isNew bool
 }
 
 func (w *Writer) write(kind chunk.Kind, id chunk.ID, plaintext []byte) error {
-	scratch := w.scratch.Get().(*[]byte)
-	defer w.scratch.Put(scratch)
-	encoded, encoding := w.encoder.Encode((*scratch)[:0], plaintext)
-	if encoding != pack.Plain {
-		*scratch = encoded
+	// Not a sync.Pool, which the collector would empty: these are large.
+	var scratch []byte
+	select {
+	case scratch = <-w.scratch:
+	default:
 	}
+	encoded, encoding := w.encoder.Encode(scratch, plaintext)
+	defer func() {
+		select {
+		case w.scratch <- encoded[:0]:
+		default:
+		}
+	}()
 	p := w.data
 	if kind.IsMeta() {
 		p = w.meta
