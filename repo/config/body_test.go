@@ -46,12 +46,14 @@ func sample(t testing.TB) (*Config, ed25519.PrivateKey) {
 // Seal sorts, so that an unsorted list is never sealed by mistake; here one is.
 func TestUnsortedListsAreRefused(t *testing.T) {
 	for name, change := range map[string]func(c *Config){
-		"as they should be":      func(c *Config) {},
-		"slots":                  func(c *Config) { slices.Reverse(c.Slots) },
-		"writers":                func(c *Config) { slices.Reverse(c.Writers) },
-		"epochs":                 func(c *Config) { slices.Reverse(c.Epochs) },
-		"epochs, domains behind": func(c *Config) { slices.SortFunc(c.Epochs, func(a, b Epoch) int { return cmp.Compare(a.Epoch, b.Epoch) }) },
-		"boxes":                  func(c *Config) { slices.Reverse(c.Epochs[0].Boxes) },
+		"as they should be": func(c *Config) {},
+		"slots":             func(c *Config) { slices.Reverse(c.Slots) },
+		"writers":           func(c *Config) { slices.Reverse(c.Writers) },
+		"epochs":            func(c *Config) { slices.Reverse(c.Epochs) },
+		"epochs, domains behind": func(c *Config) {
+			slices.SortFunc(c.Epochs, func(a, b Epoch) int { return cmp.Compare(a.Epoch, b.Epoch) })
+		},
+		"boxes": func(c *Config) { slices.Reverse(c.Epochs[0].Boxes) },
 	} {
 		c, admin := sample(t)
 		change(c)

@@ -120,6 +120,9 @@ func TestTampering(t *testing.T) {
 	c, _ := newConfig(t)
 	object := c.Seal(admin)
 	for i := range object {
+		if i > 300 && i < len(object)-200 && i%11 > 0 {
+			continue // keys and boxes: the signature covers all bytes alike
+		}
 		flipped := bytes.Clone(object)
 		flipped[i] ^= 0x40
 		if got, err := config.Parse(flipped); got != nil || err == nil {
