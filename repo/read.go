@@ -212,24 +212,24 @@ func (r *Repository) Chunks(ctx context.Context, refs []Ref, fn func(i int, plai
 		return cmp.Or(a.place.Pack.Compare(b.place.Pack), cmp.Compare(a.place.Entry.Offset, b.place.Entry.Offset))
 	})
 
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.opts.Goroutines)
-	for len(found) > 0 && ctx.Err() == nil {
+	for len(found) > 0 && gctx.Err() == nil {
 		n := spanLength(found)
 		span := found[:n]
 		found = found[n:]
-		g.Go(func() error { return r.readSpan(ctx, span, refs, fn) })
+		g.Go(func() error { return r.readSpan(gctx, span, refs, fn) })
 	}
 	for _, i := range lost {
-		if ctx.Err() != nil {
+		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return r.readLost(ctx, i, refs[i], nil, fn) })
+		g.Go(func() error { return r.readLost(gctx, i, refs[i], nil, fn) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return context.Cause(ctx)
+	return ctx.Err() // the loops may have ended early without an error of their own
 }
 
 // readLost gives fn a chunk that was not at the place first thought of.
