@@ -2,6 +2,9 @@ package ingest
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
 	"sync/atomic"
@@ -35,8 +38,9 @@ type pipeline struct {
 	buffers  chan []byte // for those; not a sync.Pool, which the collector would empty
 	cutting  []byte      // to cut large files from
 
-	unreadable atomic.Int64
-	sources    []snapshot.Source
+	unreadable  atomic.Int64
+	fileSources []filesSource      // in key order
+	sources     []snapshot.Source // streams, as they end
 }
 
 // Queue lengths. Long enough that nobody waits for a neighbour that is only a
@@ -48,6 +52,13 @@ const (
 	jobLarge     = 16  // large files of a job, at most
 	spareBuffers = 2   // chunks on their way more than workers
 )
+
+// filesSource is a path that was asked for, with what was found there.
+type filesSource struct {
+	key    snapshot.Key
+	path   string
+	totals snapshot.Totals // added to by the sequencer
+}
 
 // job is a run of entries in key order.
 type job struct {
@@ -105,6 +116,14 @@ func newPipeline(s *session) (*pipeline, error) {
 
 		inFlight: s.repo.Goroutines() + spareBuffers,
 	}
+	for _, path := range s.targets.paths {
+		key, err := snapshot.KeyOf(path)
+		if err != nil {
+			return nil, fmt.Errorf("source: %w", err)
+		}
+		p.fileSources = append(p.fileSources, filesSource{key: key, path: path})
+	}
+	slices.SortFunc(p.fileSources, func(a, b filesSource) int { return strings.Compare(string(a.key), string(b.key)) })
 	p.buffers = make(chan []byte, p.inFlight)
 	p.cutting = make([]byte, 2*split.Params().Max)
 	return p, nil
@@ -132,7 +151,13 @@ func (p *pipeline) run(ctx context.Context) (root snapshot.Root, err error) {
 		root, err = p.sequence()
 		return err
 	})
-	return root, g.Wait()
+	if err := g.Wait(); err != nil {
+		return root, err
+	}
+	for _, f := range p.fileSources {
+		p.sources = append(p.sources, snapshot.Source{Kind: fileSource, Name: []byte(f.path), Totals: f.totals})
+	}
+	return root, nil
 }
 
 // work is one worker: it bundles small files and stores chunks.

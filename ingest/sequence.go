@@ -29,6 +29,9 @@ type sequencer struct {
 	*pipeline
 	tree  *snapshot.Builder
 	links map[uint64]contentsOf
+	// of is the last source that an entry was counted for: entries come in the
+	// order of sources.
+	of int
 }
 
 // sink stores nodes for a builder.
@@ -110,8 +113,19 @@ func (s *sequencer) link(e *snapshot.Entry, l linkWork) {
 	}
 }
 
+// count adds an entry to the totals of the snapshot and of its source.
 func (s *sequencer) count(e *snapshot.Entry, c Change) {
-	t := &s.totals
+	add(&s.totals, e, c)
+	for i := s.of; i < len(s.fileSources); i++ {
+		if src := &s.fileSources[i]; e.Key == src.key || e.Key.IsBelow(src.key) {
+			add(&src.totals, e, c)
+			s.of = i
+			return
+		}
+	}
+}
+
+func add(t *snapshot.Totals, e *snapshot.Entry, c Change) {
 	switch e.Type {
 	case snapshot.File:
 		t.Files++

@@ -72,9 +72,6 @@ func (p *pipeline) produce() error {
 		if err := p.walkFiles(); err != nil {
 			return err
 		}
-		for _, path := range p.targets.paths {
-			p.sources = append(p.sources, snapshot.Source{Kind: fileSource, Name: []byte(path)})
-		}
 	}
 	p.opts.Observer.Progress.WalkFinished.Store(true)
 	streams := slices.Clone(p.opts.Streams)

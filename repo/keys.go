@@ -286,6 +286,6 @@ func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal
 		}
 		return fmt.Errorf("store config: %w", err)
 	}
-	r.config, r.ring = c, ring
+	r.adopt(c, ring)
 	return r.cache.Pin(r.storage.String(), r.id, c.Generation)
 }

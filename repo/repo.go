@@ -163,22 +163,29 @@ func (r *Repository) use(slot config.Slot, bundle *seal.Bundle) error {
 			return err
 		}
 	}
-	r.hashers = make(map[seal.Place]*chunk.Hasher)
-	for _, e := range r.config.Epochs {
-		if k, ok := r.ring.Keys(e.Place); ok {
-			r.hashers[e.Place] = chunk.NewHasher(chunk.Keys{Data: k.ChunkData, Node: k.ChunkNode, List: k.ChunkList})
-		}
-	}
-	if place, ok := r.config.Current(slot.Domain); ok {
-		if k, ok := r.ring.Keys(place); ok {
-			r.cache.SetKey(k.Cache)
-		}
-	}
+	r.adopt(r.config, r.ring)
 	if r.decoder, err = pack.NewDecoder(r.opts.Goroutines); err != nil {
 		return err
 	}
 	r.index, err = index.OpenLocal(r.cache.Path("index.bolt"), r.id, index.Options{})
 	return err
+}
+
+// adopt makes a config and the keys that it gives this slot the ones to work
+// with. It must not run beside other methods.
+func (r *Repository) adopt(c *config.Config, ring *seal.Keyring) {
+	r.config, r.ring = c, ring
+	r.hashers = make(map[seal.Place]*chunk.Hasher)
+	for _, e := range c.Epochs {
+		if k, ok := ring.Keys(e.Place); ok {
+			r.hashers[e.Place] = chunk.NewHasher(chunk.Keys{Data: k.ChunkData, Node: k.ChunkNode, List: k.ChunkList})
+		}
+	}
+	if place, ok := c.Current(r.slot.Domain); ok {
+		if k, ok := ring.Keys(place); ok {
+			r.cache.SetKey(k.Cache)
+		}
+	}
 }
 
 func (r *Repository) openCache() (err error) {
