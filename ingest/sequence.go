@@ -17,6 +17,7 @@ type linkWork struct {
 // contentsOf is what the names of a file have in common.
 type contentsOf struct {
 	first   snapshot.Key
+	xattrs  []snapshot.Xattr
 	size    uint64
 	hash    [16]byte
 	extents []snapshot.Extent
@@ -100,13 +101,14 @@ func (s *sequencer) link(e *snapshot.Entry, l linkWork) {
 	c, met := s.links[e.Link]
 	switch {
 	case l.copy && met:
+		e.Xattrs = c.xattrs
 		e.Size, e.Hash, e.Extents, e.List, e.Partial = c.size, c.hash, c.extents, c.list, c.partial
 	case l.copy:
 		// The first name vanished or could not be read.
 		s.report(e.Key, errFirstLink, true)
 		e.Type = dropped
 	case !met && e.Type != dropped:
-		s.links[e.Link] = contentsOf{e.Key, e.Size, e.Hash, e.Extents, e.List, e.Partial}
+		s.links[e.Link] = contentsOf{e.Key, e.Xattrs, e.Size, e.Hash, e.Extents, e.List, e.Partial}
 	}
 	if l.last {
 		delete(s.links, e.Link)
