@@ -97,10 +97,10 @@ func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *targ
 
 // target takes a wanted path or goes on towards one. A component on the way
 // may be a symbolic link: then its directory is taken in its place, as the
-// user named the path through it.
+// user named the path through it (even if it was named itself as well).
 func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 	st, err := fsmeta.StatAt(parent.fd, t.name)
-	if err == nil && t.whole && !st.IsDir() {
+	if err == nil && t.whole && !st.IsDir() && len(t.children) == 0 {
 		return w.item(parent, key, t.name, st, st.Dev)
 	}
 	var fd int
@@ -114,14 +114,19 @@ func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 	if err != nil {
 		// What was asked for by name and is not there fails the run: a backup
 		// that quietly lacks it would be a trap.
-		return fmt.Errorf("source %s: %w", key.Path(), errors.Unwrap(err))
+		var errno unix.Errno // without the name, which the path ends with
+		if errors.As(err, &errno) {
+			err = errno
+		}
+		return fmt.Errorf("source %s: %w", key.Path(), err)
 	}
+	viaLink := st.IsSymlink()
 	d := newDirHandle(fd)
 	defer d.release()
 	if st, err = fsmeta.StatFd(fd); err != nil {
 		return fmt.Errorf("source %s: %w", key.Path(), err)
 	}
-	if t.whole {
+	if t.whole && !viaLink {
 		return w.dir(d, key, st, st.Dev)
 	}
 	return w.between(d, key, st, t)
