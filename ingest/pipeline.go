@@ -3,10 +3,10 @@ package ingest
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -39,7 +39,7 @@ type pipeline struct {
 	cutting  []byte      // to cut large files from
 
 	unreadable  atomic.Int64
-	fileSources []filesSource      // in key order
+	fileSources []filesSource     // in key order
 	sources     []snapshot.Source // streams, as they end
 }
 
