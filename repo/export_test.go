@@ -1,0 +1,48 @@
+package repo
+
+import (
+	"context"
+
+	"github.com/cairn-backup/cairn/repo/config"
+	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// What tests need to play a prune, an attacker or a program that died half way.
+
+var (
+	PackName  = packName
+	LeaseName = leaseName
+)
+
+func (r *Repository) Sealer() (protocol.Sealer, error) { return r.sealer() }
+
+func (r *Repository) Ring() *seal.Keyring { return r.ring }
+
+// LeaseID returns the lease under which the writer writes now.
+func (w *Writer) LeaseID() protocol.LeaseID { return w.lease.id }
+
+// Beat writes the next beat of the writer's lease.
+func (w *Writer) Beat(ctx context.Context) error { return w.lease.beat(ctx) }
+
+// Flush makes what was put so far durable and findable, as Commit does first.
+func (w *Writer) Flush(ctx context.Context) error { return w.flush(ctx) }
+
+// AddSlotIn is AddSlot in a domain of its own, which it begins.
+func (r *Repository) AddSlotIn(ctx context.Context, n NewSlot, domain uint32) error {
+	err := r.change(ctx, func(c *config.Config, ring *seal.Keyring, notes []config.Note) ([]config.Note, error) {
+		_, err := c.NewEpoch(r.opts.Random, ring, domain)
+		if err != nil {
+			return nil, err
+		}
+		return notes, c.Grant(ring, r.slot)
+	})
+	if err != nil {
+		return err
+	}
+	was := r.slot.Domain
+	defer func() { r.slot.Domain = was }()
+	r.slot.Domain = domain
+	_, err = r.AddSlot(ctx, n)
+	return err
+}
