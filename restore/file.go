@@ -1,0 +1,308 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// damagedSuffix marks a file that lacks some of its contents.
+const damagedSuffix = ".cairn-damaged"
+
+var (
+	errPartial = errors.New("its contents are known to be incomplete: it shrank or failed while the snapshot was made")
+	errZeros   = errors.New("restored as " + "NAME" + damagedSuffix + " with zeros for what is lost")
+)
+
+// file is a file with contents on its way to the target.
+//
+// One of a single extent, as small files are, is written in one go by whoever
+// has its chunk. Others are written under a temporary name by whoever has any
+// of their chunks, and the last one completes them.
+type file struct {
+	entry    snapshot.Entry
+	place    place
+	action   Action // Created or Replaced
+	inherits bool   // see dirState
+	out      *outcome
+	whole    bool // of a single extent
+	sparse   bool // ends with a hole
+
+	pending atomic.Int32 // extents to come, if not whole; and one for the collector
+
+	mu     sync.Mutex // for what follows
+	fd     int        // -1: none yet
+	temp   string
+	lost   error // some of the contents can't be had
+	failed error // the target does not take it
+}
+
+// lose notes that some of a file's contents can't be had.
+func (f *file) lose(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lost == nil {
+		f.lost = err
+	}
+}
+
+// fail notes that the target does not take the file.
+func (f *file) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed == nil {
+		f.failed = err
+	}
+}
+
+// damagedEntry says that an entry's extents don't make up its size.
+func damagedEntry(have, want uint64) error {
+	return &repo.DamageError{Object: "entry", Err: fmt.Errorf("it has extents for %d bytes of %d", have, want)}
+}
+
+// appeared explains that a name is taken that was free before.
+func appeared(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return errAppeared
+	}
+	return err
+}
+
+// create makes a file and opens it for writing. The plain descriptor spares each
+// small file what package os does for one.
+func create(dirfd int, name string) (fd int, err error) {
+	if err := fsmeta.CheckName(name); err != nil {
+		return -1, err
+	}
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	for {
+		fd, err = unix.Openat(dirfd, name, flags, 0o600)
+		if err == nil {
+			return fd, nil
+		}
+		if err != unix.EINTR {
+			return -1, &fs.PathError{Op: "create", Path: name, Err: appeared(err)}
+		}
+	}
+}
+
+// writeAt writes all of p.
+func writeAt(fd int, p []byte, at uint64) error {
+	for len(p) > 0 {
+		n, err := unix.Pwrite(fd, p, int64(at))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		p, at = p[n:], at+uint64(n)
+	}
+	return nil
+}
+
+// writeWhole makes a file of one extent.
+func (s *session) writeWhole(f *file, contents []byte) error {
+	above, name := f.place.split()
+	d, err := s.dirs.get(above)
+	if err != nil {
+		return err
+	}
+	defer s.dirs.release(d)
+	at := name
+	if f.action == Replaced {
+		at = s.temp.next()
+	}
+	fd, err := create(d.Fd(), at)
+	if err != nil {
+		return err
+	}
+	if err = writeAt(fd, contents, 0); err == nil {
+		s.metaProblems(&f.entry, fsmeta.ApplyFd(fd, s.owners.meta(&f.entry), s.applyOptions(f.inherits)))
+	}
+	err = errors.Join(err, unix.Close(fd))
+	if err == nil && at != name {
+		err = d.Rename(d.Dir, at, name)
+	}
+	if err != nil {
+		return errors.Join(err, d.Remove(at))
+	}
+	s.done(&f.entry, f.out, f.action)
+	return nil
+}
+
+// writePart writes an extent.
+func (s *session) writePart(f *file, contents []byte, at uint64) error {
+	fd, err := s.begin(f)
+	if err != nil || fd < 0 {
+		return err
+	}
+	return writeAt(fd, contents, at)
+}
+
+// begin opens the temporary file of f, if that isn't done. The descriptor is -1 if there is
+// no use in writing any more.
+func (s *session) begin(f *file) (fd int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed != nil || f.lost != nil && !s.o.AllowDamaged {
+		return -1, nil
+	}
+	if f.fd >= 0 {
+		return f.fd, nil
+	}
+	above, _ := f.place.split()
+	d, err := s.dirs.get(above)
+	if err != nil {
+		return -1, err
+	}
+	defer s.dirs.release(d)
+	temp := s.temp.next()
+	if fd, err = create(d.Fd(), temp); err != nil {
+		return -1, err
+	}
+	f.fd, f.temp = fd, temp
+	s.mu.Lock()
+	s.partial[f] = true
+	s.mu.Unlock()
+	return fd, nil
+}
+
+// complete counts an extent, or the collector, as done, and after the last
+// completes the file. The error is one that should end the restore.
+func (s *session) complete(f *file) error {
+	if f.pending.Add(-1) > 0 {
+		return nil
+	}
+	err := s.end(f)
+	s.mu.Lock()
+	delete(s.partial, f)
+	s.mu.Unlock()
+	return err
+}
+
+func (s *session) end(f *file) error {
+	e := &f.entry
+	if f.failed == nil && f.lost == nil || f.failed == nil && s.o.AllowDamaged {
+		if _, err := s.begin(f); err != nil { // of a file that is but a hole
+			f.failed = err
+		}
+	}
+	switch {
+	case f.failed != nil:
+	case f.lost != nil && !s.o.AllowDamaged:
+		s.discard(f)
+		s.damaged(e, f.out, f.lost)
+		return nil
+	default:
+		f.failed = s.publish(f)
+	}
+	if f.failed != nil {
+		s.discard(f)
+		return s.fail(e, f.out, f.failed)
+	}
+	if f.lost != nil {
+		s.damaged(e, f.out, fmt.Errorf("%w; %w", f.lost, errZeros))
+		return nil
+	}
+	s.done(e, f.out, f.action)
+	return nil
+}
+
+// publish gives a file its metadata and its name.
+func (s *session) publish(f *file) error {
+	if f.sparse || f.lost != nil {
+		if err := unix.Ftruncate(f.fd, int64(f.entry.Size)); err != nil {
+			return fmt.Errorf("truncate: %w", err)
+		}
+	}
+	s.metaProblems(&f.entry, fsmeta.ApplyFd(f.fd, s.owners.meta(&f.entry), s.applyOptions(f.inherits)))
+	fd := f.fd
+	f.fd = -1
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	above, name := f.place.split()
+	d, err := s.dirs.get(above)
+	if err != nil {
+		return err
+	}
+	defer s.dirs.release(d)
+	switch {
+	case f.lost != nil:
+		err = d.Rename(d.Dir, f.temp, damagedName(name))
+	case f.action == Created:
+		err = renameNew(d.Fd(), f.temp, name)
+	default:
+		err = d.Rename(d.Dir, f.temp, name)
+	}
+	if err == nil {
+		f.temp = ""
+	}
+	return err
+}
+
+// damagedName is what a file is called that lacks some of its contents. Names
+// may have 255 bytes.
+func damagedName(name string) string {
+	return name[:min(len(name), 255-len(damagedSuffix))] + damagedSuffix
+}
+
+// renameNew renames a file in a directory unless the new name is taken.
+func renameNew(dirfd int, from, to string) error {
+	if err := fsmeta.CheckName(to); err != nil {
+		return err
+	}
+	err := unix.Renameat2(dirfd, from, dirfd, to, unix.RENAME_NOREPLACE)
+	if err == unix.EINVAL || err == unix.ENOSYS { // some file systems, as NFS
+		if _, serr := fsmeta.StatAt(dirfd, to); serr == nil {
+			return errAppeared
+		}
+		err = unix.Renameat(dirfd, from, dirfd, to)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "rename", Path: to, Err: appeared(err)}
+	}
+	return nil
+}
+
+// discard takes a file away that was begun.
+func (s *session) discard(f *file) {
+	if f.fd >= 0 {
+		unix.Close(f.fd)
+		f.fd = -1
+	}
+	if f.temp == "" {
+		return
+	}
+	above, _ := f.place.split()
+	d, err := s.dirs.get(above)
+	if err == nil {
+		err = d.Remove(f.temp)
+		s.dirs.release(d)
+	}
+	if err != nil {
+		s.problem(f.entry.Key.Path(), fmt.Errorf("a temporary file is left behind: %w", err))
+	}
+}
+
+// damaged reports a file whose contents can't be had whole.
+func (s *session) damaged(e *snapshot.Entry, out *outcome, err error) {
+	out.set(Damaged)
+	s.count.Damaged.Add(1)
+	s.o.Observer.Progress.FilesDone.Add(1)
+	if s.o.Observer.Problem != nil {
+		s.o.Observer.Problem(e.Key.Path(), err)
+	}
+	if s.o.Observer.Entry != nil {
+		s.o.Observer.Entry(e.Key.Path(), Damaged)
+	}
+}

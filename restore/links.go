@@ -1,0 +1,200 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// firstName is the name of a hard-linked file that got the contents.
+type firstName struct {
+	place place
+	size  uint64
+	hash  [16]byte
+	out   *outcome
+}
+
+// first notes an entry that others may become links to. One that is Kept is not: its
+// contents are others.
+func (s *session) first(e *snapshot.Entry, p place, out *outcome, a Action) {
+	if !e.HasLink || e.Type != snapshot.File || a == Kept {
+		return
+	}
+	if _, ok := s.links[e.Link]; !ok {
+		s.links[e.Link] = &firstName{place: p, size: e.Size, hash: e.Hash, out: out}
+	}
+}
+
+// isFurther reports whether an entry is a further name of a file that was met. (Names
+// of one file that the snapshot has with different contents, as it changed in
+// between, are restored as two files: contents count more than links.)
+func (s *session) isFurther(e *snapshot.Entry) bool {
+	if !e.HasLink || e.Type != snapshot.File {
+		return false
+	}
+	f := s.links[e.Link]
+	return f != nil && f.size == e.Size && f.hash == e.Hash
+}
+
+// hardLinks is the second pass.
+func (s *session) hardLinks(ctx context.Context) error {
+	if !s.linked {
+		return nil
+	}
+	return s.sel.walk(ctx, &linker{session: s})
+}
+
+type linker struct {
+	*session
+}
+
+func (l *linker) enter(ctx context.Context, d, parent *directory) (skip bool, err error) {
+	out := l.outcomes.at(d.number)
+	// Directories of this run have been filled since, so each name is looked at.
+	d.state = dirState{fresh: l.o.DryRun && (l.stateOf(parent).fresh || out.get() != Unchanged)}
+	return out.get() == Failed, nil
+}
+
+func (l *linker) leave(context.Context, *directory, *directory) error { return nil }
+
+func (l *linker) item(ctx context.Context, e *snapshot.Entry, number int, parent *directory) error {
+	out := l.outcomes.at(number)
+	if out.get() != Linked {
+		return nil
+	}
+	l.o.Observer.Progress.BytesDone.Add(int64(e.Size))
+	first := l.links[e.Link]
+	switch first.out.get() {
+	case Damaged:
+		l.damaged(e, out, fmt.Errorf("its contents are those of another name that is damaged, %s", l.path(first.place)))
+		return nil
+	case Failed:
+		return l.fail(e, out, fmt.Errorf("it is a further name of a file that could not be restored, %s", l.path(first.place)))
+	}
+	err := l.link(e, out, first, l.stateOf(parent))
+	return l.fail(e, out, err)
+}
+
+// path shows a place to people.
+func (s *session) path(p place) string {
+	if p == "" {
+		return s.o.Target
+	}
+	return s.o.Target + "/" + snapshot.Key(p).Path()
+}
+
+// link makes an entry a name of the file at first.
+func (l *linker) link(e *snapshot.Entry, out *outcome, first *firstName, in dirState) error {
+	p := l.sel.place(e.Key)
+	action, st, err := l.decide(p, e, in)
+	if err != nil {
+		return err
+	}
+	if action == Kept {
+		l.done(e, out, Kept)
+		return nil
+	}
+	if action != Created {
+		if linked, err := l.isLinked(first, st); err != nil {
+			return err
+		} else if linked {
+			l.done(e, out, Unchanged)
+			return nil
+		}
+	}
+	if !l.o.DryRun {
+		if err := l.makeLink(e, p, first, action, st); err != nil {
+			return err
+		}
+	}
+	if action != Created {
+		l.count.Replaced.Add(1)
+	}
+	l.done(e, out, Linked)
+	return nil
+}
+
+// isLinked reports whether what st describes is the file at first already.
+func (l *linker) isLinked(first *firstName, st fsmeta.Stat) (bool, error) {
+	if l.o.DryRun && first.out.get() != Unchanged {
+		return false, nil // that will be another one
+	}
+	above, name := first.place.split()
+	d, err := l.dirs.get(above)
+	if err != nil {
+		return false, err
+	}
+	defer l.dirs.release(d)
+	is, err := d.Stat(name)
+	return is.Dev == st.Dev && is.Ino == st.Ino, err
+}
+
+func (l *linker) makeLink(e *snapshot.Entry, p place, first *firstName, action Action, st fsmeta.Stat) error {
+	fromDir, oldName := first.place.split()
+	from, err := l.dirs.get(fromDir)
+	if err != nil {
+		return err
+	}
+	defer l.dirs.release(from)
+	toDir, name := p.split()
+	to, err := l.dirs.get(toDir)
+	if err != nil {
+		return err
+	}
+	defer l.dirs.release(to)
+	if action == Created {
+		return l.linkOrCopy(from, to, oldName, name, e)
+	}
+	if st.IsDir() {
+		if err := l.clear(to, e, name); err != nil {
+			return err
+		}
+	}
+	temp := l.temp.next()
+	if err := l.linkOrCopy(from, to, oldName, temp, e); err != nil {
+		return err
+	}
+	if err := to.Rename(to.Dir, temp, name); err != nil {
+		return errors.Join(err, to.Remove(temp))
+	}
+	return nil
+}
+
+// linkOrCopy makes a hard link, and where the file system can't have one, or not
+// one more, a copy.
+func (l *linker) linkOrCopy(from, to *dir, oldName, name string, e *snapshot.Entry) error {
+	err := to.Link(from.Dir, oldName, name)
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EMLINK), errors.Is(err, unix.EXDEV), errors.Is(err, unix.ENOTSUP):
+		l.warn(e.Key.Path(), fmt.Errorf("copied instead of linked to %s: %w", oldName, err))
+		return l.copy(from, to, oldName, name, e)
+	}
+	return appeared(err)
+}
+
+func (l *linker) copy(from, to *dir, oldName, name string, e *snapshot.Entry) (err error) {
+	fd, _, err := fsmeta.OpenAt(from.Fd(), oldName)
+	if err != nil {
+		return err
+	}
+	src := os.NewFile(uintptr(fd), oldName)
+	defer src.Close()
+	dst, err := to.Create(name, 0o600)
+	if err != nil {
+		return appeared(err)
+	}
+	if _, err = io.Copy(dst, src); err == nil {
+		l.metaProblems(e, fsmeta.ApplyFd(int(dst.Fd()), l.owners.meta(e), l.applyOptions(true)))
+	}
+	if err = errors.Join(err, dst.Close()); err != nil {
+		return errors.Join(err, to.Remove(name))
+	}
+	return nil
+}
