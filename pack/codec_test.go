@@ -25,7 +25,7 @@ func inputs() map[string][]byte {
 		fmt.Fprintf(&text, "INSERT INTO t VALUES (%d, 'row number %x', NULL);\n", i, i*i)
 	}
 	return map[string][]byte{
-		"one byte": {7}, "two bytes": {7, 7}, "noise": noise, "text": text.Bytes(), "zeros": make([]byte, 4<<20), "largest": make([]byte, pack.MaxChunk),
+		"one byte": {7}, "two bytes": {7, 7}, "noise": noise, "text": text.Bytes(), "largest": make([]byte, pack.MaxChunk),
 		"half and half": append(bytes.Clone(noise[:1<<16]), text.Bytes()[:1<<16]...),
 	}
 }
@@ -35,6 +35,9 @@ func TestCodec(t *testing.T) {
 	for _, level := range levels {
 		e := must[*pack.Encoder](t)(pack.NewEncoder(level, 2))
 		for name, in := range inputs() {
+			if name == "largest" && level != pack.Fastest {
+				continue // takes its time
+			}
 			out, encoding := e.Encode(nil, in)
 			switch {
 			case len(out) > len(in):
@@ -72,16 +75,24 @@ func TestDecodeAppends(t *testing.T) {
 	}
 }
 
-// Encode may return its scratch space, but never writes over the plaintext.
+// Encode neither writes over the plaintext nor returns it, as Writer.Append
+// seals the result in place, and leaves room for the tag.
 func TestEncodeScratch(t *testing.T) {
-	e := must[*pack.Encoder](t)(pack.NewEncoder(pack.Default, 1))
+	e := must[*pack.Encoder](t)(pack.NewEncoder(pack.Fastest, 1))
 	scratch := make([]byte, 0, 1<<20)
 	for name, in := range inputs() {
 		before := bytes.Clone(in)
 		a, ea := e.Encode(nil, in)
 		b, eb := e.Encode(scratch, in)
-		if ea != eb || !bytes.Equal(a, b) || !bytes.Equal(in, before) {
+		if ea != eb || !bytes.Equal(a, b) {
 			t.Errorf("%s: the result depends on the scratch space", name)
+		}
+		if cap(a)-len(a) < seal.Overhead {
+			t.Errorf("%s: room for %d bytes is left", name, cap(a)-len(a))
+		}
+		clear(a)
+		if !bytes.Equal(in, before) {
+			t.Errorf("%s: the result shares its bytes with the plaintext", name)
 		}
 	}
 }

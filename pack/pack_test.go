@@ -83,7 +83,7 @@ func (w *world) build(t testing.TB, kind seal.Kind, seed byte, items ...item) ([
 	p := w.writer(t, &b, kind, seed)
 	for i, it := range items {
 		size := p.Size()
-		e, err := p.Append(it.entry, it.encoded)
+		e, err := p.Append(it.entry, bytes.Clone(it.encoded)) // Append takes what it is given
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,7 +231,7 @@ func TestWriterOrder(t *testing.T) {
 		t.Error("a pack without chunks was finished")
 	}
 	it := newItem(chunk.Data, pack.Plain, []byte("x"))
-	if _, err := p.Append(it.entry, it.encoded); err != nil {
+	if _, err := p.Append(it.entry, bytes.Clone(it.encoded)); err != nil {
 		t.Fatalf("after an early Finish: %v", err)
 	}
 	if _, err := p.Finish(); err != nil {
@@ -241,11 +241,37 @@ func TestWriterOrder(t *testing.T) {
 	if f, err := p.Finish(); err == nil || f.Entries != nil {
 		t.Errorf("finished twice: %v, %v", f, err)
 	}
-	if e, err := p.Append(it.entry, it.encoded); err == nil || e != (pack.Entry{}) {
+	if e, err := p.Append(it.entry, bytes.Clone(it.encoded)); err == nil || e != (pack.Entry{}) {
 		t.Errorf("appended after the end: %v, %v", e, err)
 	}
 	if b.Len() != size {
 		t.Errorf("%d bytes were written after the end", b.Len()-size)
+	}
+}
+
+// Append seals in place and needs room for the tag, but writes over nothing
+// behind it.
+func TestAppendKeepsToItsRoom(t *testing.T) {
+	w := newWorld(t)
+	for _, room := range []int{0, seal.Overhead - 1, seal.Overhead, seal.Overhead + 1} {
+		var b bytes.Buffer
+		p := w.writer(t, &b, seal.DataPack, 1)
+		it := newItem(chunk.Data, pack.Plain, []byte("contents"))
+		whole := append(bytes.Clone(it.encoded), bytes.Repeat([]byte{0xee}, 40)...)
+		n := len(it.encoded)
+		e := must[pack.Entry](t)(p.Append(it.entry, whole[:n:n+room]))
+		behind := whole[n:]
+		if room >= seal.Overhead {
+			behind = behind[seal.Overhead:]
+		}
+		if len(bytes.Trim(behind, "\xee")) > 0 {
+			t.Errorf("with room for %d bytes: %x stands behind", room, behind)
+		}
+		must[pack.Finished](t)(p.Finish())
+		k := must[*pack.Key](t)(pack.OpenKey(b.Bytes()[:pack.PrefixSize], seal.DataPack, w.ring, w.private))
+		if got, err := k.Open(nil, b.Bytes()[e.Offset:e.Offset+e.Stored], e); err != nil || !bytes.Equal(got, it.encoded) {
+			t.Errorf("with room for %d bytes: %q, %v", room, got, err)
+		}
 	}
 }
 
@@ -268,7 +294,7 @@ func TestWriterRefusesEntries(t *testing.T) {
 	} {
 		it := good
 		change(&it)
-		if e, err := p.Append(it.entry, it.encoded); err == nil {
+		if e, err := p.Append(it.entry, bytes.Clone(it.encoded)); err == nil {
 			t.Errorf("%s: accepted as %+v", name, e)
 		}
 	}
@@ -319,14 +345,14 @@ func TestErrorOfTheStorageIsSticky(t *testing.T) {
 			}
 		}
 		for range 2 {
-			p.Append(it.entry, it.encoded)
+			p.Append(it.entry, bytes.Clone(it.encoded))
 		}
 		for range 2 {
 			if f, err := p.Finish(); !errors.Is(err, errDisk) || f.Entries != nil {
 				t.Errorf("failed after %d bytes: %v, %v", n, f, err)
 			}
 		}
-		if _, err := p.Append(it.entry, it.encoded); !errors.Is(err, errDisk) {
+		if _, err := p.Append(it.entry, bytes.Clone(it.encoded)); !errors.Is(err, errDisk) {
 			t.Errorf("Append, failed after %d bytes: %v", n, err)
 		}
 	}
