@@ -1,6 +1,7 @@
 package seal_test
 
 import (
+	"bytes"
 	"crypto/aes"
 	"encoding/binary"
 	"errors"
@@ -25,10 +26,7 @@ func TestSlotCommitsToItsKey(t *testing.T) {
 	const bundleSize = 98
 	bound, wrapped := body[:len(body)-bundleSize-seal.Overhead], body[len(body)-bundleSize-seal.Overhead:]
 	salt := bound[seal.HeaderSize+2:][:seal.SaltSize]
-	wrapKey := func(p seal.Passphrase) (key [32]byte) {
-		blake3.DeriveKey("cairn v1 slot wrap", argon2.IDKey(p.Text, salt, cheap.Passes, cheap.Memory, cheap.Lanes, 32), key[:])
-		return key
-	}
+	wrapKey := func(p seal.Passphrase) [32]byte { return wrapKey(p, salt) }
 	if _, err := seal.OpenOnce(wrapKey(first), wrapped, bound); err != nil {
 		t.Fatalf("this test does not know how slots are made: %v", err)
 	}
@@ -45,6 +43,38 @@ func TestSlotCommitsToItsKey(t *testing.T) {
 	}
 	if b, err := s.Open(second); b != nil || !errors.Is(err, seal.ErrWrongSecret) {
 		t.Errorf("with the second passphrase: %v, %v", b, err)
+	}
+}
+
+// wrapKey is the key of a slot's bundle; the passphrase is cheap.
+func wrapKey(p seal.Passphrase, salt []byte) (key [32]byte) {
+	blake3.DeriveKey("cairn v1 slot wrap", argon2.IDKey(p.Text, salt, cheap.Passes, cheap.Memory, cheap.Lanes, 32), key[:])
+	return key
+}
+
+// Bundles that only somebody who knows the secret can have put there.
+func TestBundleErrors(t *testing.T) {
+	p := passphrase("p")
+	object := must[[]byte](t)(seal.SealSlot(random(1), repositoryID, p, bundle(seal.Full), signingKey(1)))
+	const bundleSize = 98
+	bound := object[:len(object)-seal.SignatureSize-bundleSize-seal.Overhead]
+	key := wrapKey(p, bound[seal.HeaderSize+2:][:seal.SaltSize])
+	plain := must[[]byte](t)(seal.OpenOnce(key, object[len(bound):len(object)-seal.SignatureSize], bound))
+	for name, c := range map[string]struct {
+		change func(b []byte) []byte
+		want   error
+	}{
+		"as it was":         {func(b []byte) []byte { return b }, nil},
+		"newer":             {func(b []byte) []byte { b[0] = 2; return b }, seal.ErrNewer},
+		"access 0":          {func(b []byte) []byte { b[1] = 0; return b }, seal.ErrDamaged},
+		"access 3":          {func(b []byte) []byte { b[1] = 3; return b }, seal.ErrDamaged},
+		"less than outside": {func(b []byte) []byte { b[1] = byte(seal.WriteOnly); clear(b[66:]); return b }, seal.ErrDamaged},
+	} {
+		sealed := seal.SealOnce(bytes.Clone(bound), key, c.change(bytes.Clone(plain)), bound)
+		s := must[*seal.Slot](t)(seal.ParseSlot(seal.AppendSignature(sealed, signingKey(1))))
+		if b, err := s.Open(p); !errors.Is(err, c.want) || (b == nil) != (err != nil) {
+			t.Errorf("%s: %v, %v", name, b, err)
+		}
 	}
 }
 
