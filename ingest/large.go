@@ -89,18 +89,11 @@ func (p *pipeline) readFile(e *snapshot.Entry, l *largeWork, buf []byte, put put
 		}
 		same := sameFile(before, after) && n == uint64(after.Size)
 		if !same && try == 0 {
+			p.opts.Observer.Progress.BytesDone.Add(-int64(n))
 			continue
 		}
 		p.describe(e, after, n)
-		switch {
-		case n < uint64(after.Size):
-			e.Partial = true
-			p.report(e.Key, errShrank, true)
-		case after.Size < l.stat.Size:
-			p.report(e.Key, errShrank, true)
-		case !same:
-			p.report(e.Key, errChanged, false)
-		}
+		p.judge(e, before, after, l.stat, int64(n))
 		return nil
 	}
 }

@@ -100,27 +100,20 @@ func (w *worker) read(j *job, s *smallWork) error {
 			return nil
 		}
 		n := int64(len(w.buf) - start)
+		if n >= smallFile {
+			// It grew out of the bundle's measure since the walk.
+			w.buf = w.buf[:start]
+			s.apart = true
+			return w.readFile(e, &largeWork{dir: s.dir.retain(), name: s.name, stat: s.stat}, nil, w.putNow)
+		}
 		same := sameFile(before, after) && n == after.Size
 		if !same && try == 0 {
 			continue
 		}
 		w.describe(e, after, uint64(n))
-		switch {
-		case n < after.Size && n < smallFile:
-			e.Partial = true
-			w.report(e.Key, errShrank, true)
-		case !same:
-			w.report(e.Key, errChanged, false)
-		case after.Size < s.stat.Size:
-			w.report(e.Key, errShrank, true)
-		}
+		w.opts.Observer.Progress.BytesDone.Add(n)
+		w.judge(e, before, after, s.stat, n)
 		break
-	}
-	if n := len(w.buf) - start; n >= smallFile {
-		// It grew out of the bundle's measure since the walk.
-		w.buf = w.buf[:start]
-		s.apart = true
-		return w.readFile(e, &largeWork{dir: s.dir.retain(), name: s.name, stat: s.stat}, nil, w.putNow)
 	}
 	w.place(j, e, s.entry, start)
 	return nil
@@ -210,7 +203,22 @@ func (p *pipeline) describe(e *snapshot.Entry, st fsmeta.Stat, size uint64) {
 	e.Size = size
 	e.Mtime, e.Ctime = snapshot.Time(st.Mtime), snapshot.Time(st.Ctime)
 	e.Mode, e.UID, e.GID, e.Inode = st.Perm(), st.UID, st.GID, st.Ino
-	p.opts.Observer.Progress.BytesDone.Add(int64(size))
+}
+
+// judge reports a file that was not what it seemed to be. What was read, n
+// bytes, leaves a hole in the snapshot only if the file became shorter than it was when it was
+// opened or found by the walk. Of one that grew or was written to, which state is taken
+// is a matter of chance anyway; and one that another file took the place of is whole.
+func (p *pipeline) judge(e *snapshot.Entry, before, after, found fsmeta.Stat, n int64) {
+	switch {
+	case n < before.Size:
+		e.Partial = true
+		p.report(e.Key, errShrank, true)
+	case after.Size < found.Size && after.Ino == found.Ino:
+		p.report(e.Key, errShrank, true)
+	case !sameFile(before, after) || n != after.Size:
+		p.report(e.Key, errChanged, false)
+	}
 }
 
 // unreadableFile takes an entry out of the tree: a file of which nothing could be

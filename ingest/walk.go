@@ -259,6 +259,9 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 		return err
 	}
 	isCopy := w.link(&e, st, reused)
+	if reused || isCopy {
+		w.opts.Observer.Progress.BytesDone.Add(st.Size)
+	}
 	if reused {
 		return w.addAs(e, Unmodified)
 	}

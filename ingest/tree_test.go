@@ -1,0 +1,500 @@
+package ingest_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// compare checks that the snapshot has everything of a directory, as the file
+// system shows it, but sockets, and nothing else.
+func (v *view) compare(dir string) {
+	w := v.w
+	w.Helper()
+	var want []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type() == fs.ModeSocket {
+			return err
+		}
+		if path != dir {
+			want = append(want, path[len(dir)+1:])
+		}
+		e, ok := v.entries[path]
+		if !ok {
+			w.Errorf("%q is not in the snapshot", path)
+			return nil
+		}
+		v.compareEntry(path, &e)
+		return nil
+	})
+	w.must(err)
+	slices.Sort(want)
+	if got := v.below(dir); !slices.Equal(got, want) {
+		w.Errorf("the snapshot has %d entries, want %d", len(got), len(want))
+	}
+}
+
+func (v *view) compareEntry(path string, e *snapshot.Entry) {
+	w := v.w
+	w.Helper()
+	var st unix.Stat_t
+	w.must(unix.Lstat(path, &st))
+	types := map[uint32]snapshot.Type{
+		unix.S_IFREG: snapshot.File, unix.S_IFDIR: snapshot.Directory, unix.S_IFLNK: snapshot.Symlink,
+		unix.S_IFIFO: snapshot.FIFO, unix.S_IFCHR: snapshot.CharDevice, unix.S_IFBLK: snapshot.BlockDevice,
+	}
+	if want := types[st.Mode&unix.S_IFMT]; e.Type != want {
+		w.Errorf("%q: a %s, want a %s", path, e.Type, want)
+		return
+	}
+	got := fmt.Sprintf("mode %o owner %d:%d mtime %v ctime %v inode %d partial %t",
+		e.Mode, e.UID, e.GID, e.Mtime, e.Ctime, e.Inode, e.Partial)
+	want := fmt.Sprintf("mode %o owner %d:%d mtime %v ctime %v inode %d partial %t",
+		st.Mode&0o7777, st.Uid, st.Gid, snapshot.Time{Sec: st.Mtim.Sec, Nsec: uint32(st.Mtim.Nsec)},
+		snapshot.Time{Sec: st.Ctim.Sec, Nsec: uint32(st.Ctim.Nsec)}, st.Ino, false)
+	if got != want {
+		w.Errorf("%q: %s\nwant %s", path, got, want)
+	}
+	if linked := e.Type != snapshot.Directory && e.Type == snapshot.File && st.Nlink > 1; e.HasLink != linked {
+		w.Errorf("%q: is said to have several names: %t", path, e.HasLink)
+	}
+	switch e.Type {
+	case snapshot.Symlink:
+		target, err := os.Readlink(path)
+		w.must(err)
+		if string(e.Target) != target {
+			w.Errorf("%q points to %q, want %q", path, e.Target, target)
+		}
+	case snapshot.CharDevice, snapshot.BlockDevice:
+		if e.Device != st.Rdev {
+			w.Errorf("%q is device %x, want %x", path, e.Device, st.Rdev)
+		}
+	case snapshot.File:
+		v.compareFile(path, e)
+	}
+	if e.Type != snapshot.Symlink {
+		v.compareXattrs(path, e)
+	}
+}
+
+// compareXattrs compares what the system lists; the engine may not add any.
+func (v *view) compareXattrs(path string, e *snapshot.Entry) {
+	v.w.Helper()
+	buf := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(path, buf)
+	if errors.Is(err, unix.ENOTSUP) {
+		n = 0
+	} else {
+		v.w.must(err)
+	}
+	want := strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00")
+	if n == 0 {
+		want = nil
+	}
+	slices.Sort(want)
+	var got []string
+	for _, x := range e.Xattrs {
+		got = append(got, x.Name)
+		n, err := unix.Lgetxattr(path, x.Name, buf)
+		v.w.must(err)
+		if !bytes.Equal(x.Value, buf[:n]) {
+			v.w.Errorf("%q: attribute %s has another value", path, x.Name)
+		}
+	}
+	if !slices.Equal(got, want) {
+		v.w.Errorf("%q has the attributes %q, want %q", path, got, want)
+	}
+}
+
+func (v *view) compareFile(path string, e *snapshot.Entry) {
+	v.w.Helper()
+	want, err := os.ReadFile(path)
+	v.w.must(err)
+	if e.Size != uint64(len(want)) {
+		v.w.Errorf("%q has %d bytes, want %d", path, e.Size, len(want))
+	}
+	v.wantContents(path, want)
+	if got, want := e.Hash, v.contentHash(e, want); got != want {
+		v.w.Errorf("%q has content hash %x, want %x", path, got, want)
+	}
+}
+
+// contentHash is docs/format.md, section 10, in other words.
+func (v *view) contentHash(e *snapshot.Entry, contents []byte) (sum [16]byte) {
+	v.w.Helper()
+	if len(contents) == 0 {
+		return sum
+	}
+	keys, err := v.repo.WriteKeys()
+	v.w.must(err)
+	h, err := blake3.NewKeyed(keys.ContentHash[:])
+	v.w.must(err)
+	if len(contents) < 262144 {
+		h.Write(append([]byte{0}, contents...))
+	} else {
+		h.Write([]byte{1})
+		next := snapshot.Extents(v.w.Context(), v.repo, e)
+		for x, err := next(); err != io.EOF; x, err = next() {
+			v.w.must(err)
+			h.Write(binary.LittleEndian.AppendUint64(x.Chunk[:], x.Length))
+		}
+	}
+	copy(sum[:], h.Sum(nil))
+	return sum
+}
+
+// zoo makes at least one of everything.
+func (w *world) zoo() {
+	w.Helper()
+	w.write("a/small", []byte("hello"))
+	w.write("a/empty", nil)
+	w.must(os.MkdirAll(w.path("a/empty dir/deeper"), 0o700))
+	w.must(os.Symlink("small", w.path("a/link")))
+	w.must(os.Symlink("/nowhere/\xff\n", w.path("a/dangling")))
+	w.must(os.Symlink(strings.Repeat("long/", 700), w.path("a/long link")))
+	w.must(os.Symlink("..", w.path("a/loop")))
+	w.must(unix.Mkfifo(w.path("fifo"), 0o640))
+	w.must(unix.Mknod(w.path("socket"), unix.S_IFSOCK|0o600, 0))
+	if err := unix.Mknod(w.path("null"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil {
+		w.Logf("no device nodes are tested: %v", err)
+	} else {
+		w.must(unix.Mknod(w.path("loop0"), unix.S_IFBLK|0o600, int(unix.Mkdev(7, 300))))
+	}
+	w.modes()
+	w.times()
+	w.hardLinks()
+	w.attributes()
+	// Equal files, next to each other and apart.
+	for _, name := range []string{"same/1", "same/2", "same/3", "z/4"} {
+		w.write(name, random(1, 3000))
+	}
+}
+
+func (w *world) modes() {
+	for mode, name := range map[uint32]string{0: "none", 0o4755: "setuid", 0o2755: "setgid", 0o1777: "sticky", 0o7777: "all", 0o400: "read"} {
+		w.write("modes/"+name, []byte(name))
+		w.must(os.Mkdir(w.path("modes/dir "+name), 0o755))
+		if os.Geteuid() == 0 {
+			w.must(os.Lchown(w.path("modes/"+name), 12345, 54321))
+			w.must(os.Lchown(w.path("modes/dir "+name), 12345, 0))
+		} else if mode&0o400 == 0 {
+			mode |= 0o500
+		}
+		w.must(unix.Chmod(w.path("modes/"+name), mode))
+		w.must(unix.Chmod(w.path("modes/dir "+name), mode))
+	}
+}
+
+func (w *world) times() {
+	for name, at := range map[string]time.Time{
+		"old": time.Date(1903, 2, 3, 4, 5, 6, 7, time.UTC), "epoch": time.Unix(0, 1),
+		"nano": time.Unix(1234567890, 999999999), "future": time.Date(2290, 1, 1, 0, 0, 0, 123, time.UTC),
+	} {
+		w.write("times/"+name, []byte(name))
+		w.must(os.Chtimes(w.path("times/"+name), at, at))
+	}
+}
+
+func (w *world) hardLinks() {
+	for name, size := range map[string]int{"empty": 0, "small": 100, "large": 700 << 10} {
+		first := "links/" + name
+		w.write(first, random(7, size))
+		w.must(os.MkdirAll(w.path("links/sub"), 0o755))
+		w.must(os.MkdirAll(w.path("y/z"), 0o755))
+		for _, other := range []string{"links/0" + name, "links/sub/" + name, "y/z/" + name} {
+			w.must(os.Link(w.path(first), w.path(other)))
+		}
+	}
+}
+
+func (w *world) attributes() {
+	w.write("xattrs/file", []byte("x"))
+	w.write("xattrs/large", random(3, 300<<10))
+	w.must(os.Mkdir(w.path("xattrs/dir"), 0o755))
+	w.must(os.Link(w.path("xattrs/file"), w.path("xattrs/name")))
+	for _, name := range []string{"xattrs/file", "xattrs/large", "xattrs/dir", "xattrs"} {
+		for attr, value := range map[string]string{"user.z": "", "user.a": "1", "user.binary": "\x00\xff\n", "user.long": strings.Repeat("v", 1000)} {
+			if err := unix.Setxattr(w.path(name), attr, []byte(value), 0); errors.Is(err, unix.ENOTSUP) {
+				skip(w.T, "the file system has no extended attributes")
+			} else {
+				w.must(err)
+			}
+		}
+	}
+}
+
+func TestEverythingComesBack(t *testing.T) {
+	w := newWorld(t)
+	w.zoo()
+	o := w.snap()
+	v := w.view(o.ID)
+	v.compare(w.src)
+
+	p := o.problem(t, w.path("socket"))
+	if p.fatal || len(o.problems) != 1 || o.Partial || o.Totals.Unreadable != 0 {
+		t.Errorf("a socket makes the snapshot partial, or there were other problems: %v", o.problems)
+	}
+	// All names of a file are in one group, and no other is in it.
+	group := make(map[uint64]uint64)
+	for path, e := range v.entries {
+		if !e.HasLink {
+			continue
+		}
+		if other, ok := group[e.Link]; ok && other != e.Inode {
+			t.Errorf("%s is in the group of inode %d", path, other)
+		}
+		group[e.Link] = e.Inode
+	}
+	if len(group) != 4 {
+		t.Errorf("%d groups of hard links, want 4", len(group))
+	}
+	// Equal neighbours share their bytes.
+	one, two := v.entry(w.path("same/1")), v.entry(w.path("same/2"))
+	if one.Extents[0] != two.Extents[0] || one.Hash != two.Hash {
+		t.Errorf("equal files are stored twice: %v, %v", one.Extents, two.Extents)
+	}
+	var files, dirs, others, size uint64
+	for _, e := range v.entries {
+		switch e.Type {
+		case snapshot.File:
+			files, size = files+1, size+e.Size
+		case snapshot.Directory:
+			dirs++
+		default:
+			others++
+		}
+	}
+	if got := o.Totals; got.Files != files || got.Dirs != dirs || got.Others != others || got.Bytes != size || got.New != files {
+		t.Errorf("totals are %+v, want %d files of %d bytes, %d directories, %d others", got, files, size, dirs, others)
+	}
+	if v.info.Body.Totals != o.Totals {
+		t.Errorf("the manifest has other totals: %+v", v.info.Body.Totals)
+	}
+}
+
+func TestOwnersHaveNames(t *testing.T) {
+	w := newWorld(t)
+	w.write("file", nil)
+	v := w.view(w.clean().ID)
+	owners := fsmeta.NewOwners()
+	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
+	if e := v.entry(w.path("file")); e.User != owners.User(uid) || e.Group != owners.Group(gid) {
+		t.Errorf("owned by %q:%q, want %q:%q", e.User, e.Group, owners.User(uid), owners.Group(gid))
+	}
+}
+
+func TestOddNames(t *testing.T) {
+	w := newWorld(t)
+	for b := 1; b < 256; b++ {
+		if b != '/' {
+			w.write("two/x"+string([]byte{byte(b)}), []byte{byte(b)})
+			w.write("dirs/"+string([]byte{byte(b), 'd'})+"/f", []byte{byte(b)})
+		}
+		if b != '/' && b != '.' {
+			w.write("alone/"+string([]byte{byte(b)}), []byte{byte(b)})
+		}
+	}
+	for _, name := range []string{"...", "a", "a b", "a\x01", "a/x", "-rf", "\xff\xfe", "\xc3\x28", strings.Repeat("n", 255), strings.Repeat("\xff", 255)} {
+		w.write("more/"+strings.ReplaceAll(name, "a/x", "aa/x"), []byte(name))
+	}
+	w.must(os.MkdirAll(w.path("order/a"), 0o755))
+	for _, name := range []string{"order/a/x", "order/a\x01", "order/a!", "order/a0"} {
+		w.write(name, nil)
+	}
+	w.view(w.clean().ID).compare(w.src)
+}
+
+// TestDeepTree goes deeper than any path can be long.
+func TestDeepTree(t *testing.T) {
+	w := newWorld(t)
+	const depth = 300
+	name := strings.Repeat("d", 20)
+	dir, err := fsmeta.OpenRoot(w.src)
+	w.must(err)
+	path := w.src
+	for i := range depth {
+		w.must(dir.Mkdir(name, 0o755))
+		next, err := dir.Open(name)
+		w.must(err)
+		w.must(dir.Close())
+		dir, path = next, path+"/"+name
+		f, err := dir.Create("file", 0o644)
+		w.must(err)
+		fmt.Fprint(f, i)
+		w.must(f.Close())
+	}
+	w.must(dir.Close())
+	v := w.view(w.clean().ID)
+	v.wantContents(path+"/file", []byte(fmt.Sprint(depth-1)))
+	if n := len(v.below(w.src)); n != 2*depth {
+		t.Errorf("%d entries, want %d", n, 2*depth)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	w := newWorld(t)
+	const bundled = 256 << 10
+	sizes := []int{
+		0, 1, 2, small.Min - 1, small.Min, small.Min + 1,
+		bundled - 1, bundled, bundled + 1,
+		small.Max - 1, small.Max, small.Max + 1, 2*small.Max - 1, 2 * small.Max, 2*small.Max + 1,
+		5 << 20, // more than MaxExtents chunks
+	}
+	for i, n := range sizes {
+		w.write(fmt.Sprintf("random/%d", n), random(uint64(i), n))
+		w.write(fmt.Sprintf("zero/%d", n), make([]byte, n))
+	}
+	v := w.view(w.clean().ID)
+	v.compare(w.src)
+	if e := v.entry(w.path(fmt.Sprintf("random/%d", 5<<20))); e.List == nil || len(e.Extents) != 0 {
+		t.Errorf("a file of 5 MiB has %d extents and no list", len(e.Extents))
+	}
+	for path, e := range v.entries {
+		if len(e.Extents) > snapshot.MaxExtents {
+			t.Errorf("%s has %d extents", path, len(e.Extents))
+		}
+	}
+}
+
+// TestDefaultChunks goes over the limits of the parameters that repositories
+// have.
+func TestDefaultChunks(t *testing.T) {
+	w := newWorldOf(t, repo.Params{})
+	for _, n := range []int{4<<20 - 1, 4 << 20, 4<<20 + 1} {
+		w.write(fmt.Sprintf("zero/%d", n), make([]byte, n))
+		w.write(fmt.Sprintf("random/%d", n), random(uint64(n), n))
+	}
+	w.view(w.clean().ID).compare(w.src)
+}
+
+// TestManySmallFiles fills several bundles from several directories.
+func TestManySmallFiles(t *testing.T) {
+	w := newWorld(t)
+	for i := range 1500 {
+		w.write(fmt.Sprintf("%02d/%d", i%90, i), random(uint64(i), i%3000))
+	}
+	for i := range 40 {
+		w.write(fmt.Sprintf("%02d/large %d", i, i), random(uint64(i), 256<<10+i))
+	}
+	v := w.view(w.clean().ID)
+	v.compare(w.src)
+	if n := len(v.chunks(func(p string) bool { return !strings.Contains(p, "large") })); n > 30 {
+		t.Errorf("1500 files of 2.2 MB are in %d chunks", n)
+	}
+}
+
+func TestAncestors(t *testing.T) {
+	w := newWorld(t)
+	w.write("in/a", []byte("a"))
+	w.write("beside/b", []byte("b"))
+	w.must(os.Chmod(w.src, 0o2750))
+	o := w.clean(func(o *ingest.Options) { o.Paths = []string{w.path("in")} })
+	v := w.view(o.ID)
+	v.want("in", "in/a")
+	for p := w.path("in"); ; p = filepath.Dir(p) {
+		var st unix.Stat_t
+		w.must(unix.Lstat(p, &st))
+		if e := v.entry(p); e.Type != snapshot.Directory || e.Mode != st.Mode&0o7777 || e.UID != st.Uid || e.Inode != st.Ino {
+			t.Errorf("%s is a %s of mode %o", p, e.Type, e.Mode)
+		}
+		if p == "/" {
+			break
+		}
+	}
+}
+
+func TestOverlappingPaths(t *testing.T) {
+	w := newWorld(t)
+	w.write("a/b/c", []byte("c"))
+	w.write("a/d", []byte("d"))
+	w.write("ab/e", []byte("e"))
+	w.write("f", []byte("f"))
+	o := w.clean(func(o *ingest.Options) {
+		o.Paths = []string{w.path("ab"), w.path("a/b"), w.path("a"), w.path("a/"), w.path("x/../a/b/c"), w.path("f"), w.path("a/b")}
+	})
+	v := w.view(o.ID)
+	v.want("a", "a/b", "a/b/c", "a/d", "ab", "ab/e", "f")
+	var names []string
+	for _, s := range o.Sources {
+		names = append(names, s.Kind+" "+string(s.Name))
+	}
+	if want := []string{"files " + w.path("a"), "files " + w.path("ab"), "files " + w.path("f")}; !slices.Equal(names, want) {
+		t.Errorf("sources are %q, want %q", names, want)
+	}
+	v.wantContents(w.path("f"), []byte("f"))
+}
+
+func TestRelativePath(t *testing.T) {
+	w := newWorld(t)
+	w.write("dir/file", []byte("x"))
+	t.Chdir(w.src)
+	v := w.view(w.clean(func(o *ingest.Options) { o.Paths = []string{"./dir//file"} }).ID)
+	v.want("dir", "dir/file")
+	v.wantContents(w.path("dir/file"), []byte("x"))
+}
+
+func TestPathThroughSymlink(t *testing.T) {
+	w := newWorld(t)
+	w.write("real/dir/file", []byte("x"))
+	w.write("real/other", nil)
+	w.must(os.Symlink("real", w.path("link")))
+	w.must(os.Symlink("gone", w.path("dangling")))
+
+	o := w.clean(func(o *ingest.Options) { o.Paths = []string{w.path("link/dir"), w.path("dangling")} })
+	v := w.view(o.ID)
+	v.want("link", "link/dir", "link/dir/file", "dangling")
+	v.wantContents(w.path("link/dir/file"), []byte("x"))
+	if e := v.entry(w.path("link")); e.Type != snapshot.Directory {
+		t.Errorf("the link on the way is a %s", e.Type)
+	}
+	if e := v.entry(w.path("dangling")); e.Type != snapshot.Symlink {
+		t.Errorf("a link that was named is a %s", e.Type)
+	}
+
+	// The link itself was named as well: it can't be both, and what was asked
+	// for must not be missing.
+	o = w.clean(func(o *ingest.Options) { o.Paths = []string{w.path("link"), w.path("link/dir")} })
+	w.view(o.ID).wantContents(w.path("link/dir/file"), []byte("x"))
+}
+
+func TestMissingSource(t *testing.T) {
+	w := newWorld(t)
+	w.write("there", nil)
+	w.must(os.Symlink("gone", w.path("dangling")))
+	for _, path := range []string{"missing", "no/where", "there/below", "dangling/below"} {
+		o, err := w.try(t.Context(), func(o *ingest.Options) { o.Paths = []string{w.path("there"), w.path(path)} })
+		if err == nil {
+			t.Fatalf("%s: a snapshot was made: %+v", path, o.Result)
+		}
+		first, _, _ := strings.Cut(path, "/")
+		if text := err.Error(); !strings.Contains(text, w.path(first)) || strings.Contains(text, "%!") {
+			t.Errorf("%s: the error does not say what is missing: %s", path, text)
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("%s: the error lacks its cause: %s", path, err)
+		}
+	}
+	if names := append(w.names("snapshots/"), w.names("leases/")...); len(names) != 0 {
+		t.Errorf("failed runs left %q", names)
+	}
+	if _, err := w.try(t.Context(), func(o *ingest.Options) { o.Paths = []string{""} }); err == nil {
+		t.Error("an empty path was taken")
+	}
+}
