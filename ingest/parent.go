@@ -38,6 +38,7 @@ func (s *session) findParent(ctx context.Context) error {
 	if err != nil || info == nil {
 		return err
 	}
+	s.writer.RelyOn(info.ID)
 	s.parent = &parent{info: info, thin: make(map[chunk.ID]bool)}
 	for _, id := range s.repo.Thin(info.ID) {
 		s.parent.thin[id] = true
@@ -54,14 +55,14 @@ func (s *session) pickParent(ctx context.Context) (*repo.Snapshot, error) {
 		if !ok {
 			return nil, fmt.Errorf("parent %s: %w", s.opts.Parent.Short(), repo.ErrNoSnapshot)
 		}
-		if info.Place != s.writer.Place() {
-			return nil, nil // written under other keys: nothing can be shared
+		if info.Place != s.writer.Place() || !s.writer.Mine(info) {
+			return nil, nil // written under other keys, or by somebody else: nothing can be shared
 		}
 		return info, s.repo.LoadBody(ctx, info)
 	}
 	names := s.sourceNames()
 	for _, info := range set.Newest() {
-		if info.Open.Host != s.opts.Host || info.Place != s.writer.Place() {
+		if info.Open.Host != s.opts.Host || info.Place != s.writer.Place() || !s.writer.Mine(info) {
 			continue
 		}
 		if err := s.repo.LoadBody(ctx, info); err != nil {

@@ -135,6 +135,15 @@ func (w *Writer) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !w.parent.IsZero() {
+		set, err := w.repo.Snapshots(ctx)
+		if err != nil {
+			return err
+		}
+		if _, ok := set.Get(w.parent); !ok {
+			return fmt.Errorf("%w: snapshot %s, whose contents it shares, was forgotten", ErrFenced, w.parent.Short())
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id := range w.used {

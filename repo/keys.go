@@ -64,7 +64,7 @@ func (r *Repository) unlock(ctx context.Context) (config.Slot, *seal.Bundle, err
 			bundle, err := slot.Open(secret)
 			switch {
 			case err == nil:
-				if err := checkBundle(s, bundle); err != nil {
+				if err := r.checkBundle(s, bundle); err != nil {
 					return s, nil, damaged(slotsPrefix+s.ID.String(), err)
 				}
 				return s, bundle, nil
@@ -80,13 +80,23 @@ func (r *Repository) unlock(ctx context.Context) (config.Slot, *seal.Bundle, err
 }
 
 // checkBundle compares what a slot gave with what config says of it.
-func checkBundle(s config.Slot, b *seal.Bundle) error {
+func (r *Repository) checkBundle(s config.Slot, b *seal.Bundle) error {
 	key, err := b.SlotKey()
 	if err != nil {
 		return err
 	}
 	if string(key.Public().Bytes()) != string(s.Public.Bytes()) || seal.SignerOf(b.SigningKey()) != s.Signer {
 		return errors.New("the keys in the slot are not those in config")
+	}
+	if b.Access != seal.Full {
+		return nil
+	}
+	private, err := b.RepositoryKey()
+	if err != nil {
+		return err
+	}
+	if string(private.Public().Bytes()) != string(r.config.Public.Bytes()) {
+		return errors.New("the repository's key in the slot is not that of config")
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
 )
 
 // beatEvery is how often a writer shows that it lives. Prune is patient with
@@ -143,11 +144,16 @@ func (l *lease) abandon(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
-	if err := l.end(ctx, protocol.Abandoned, nil); err != nil && !errors.Is(err, ErrFenced) {
-		return err
+	// If there is another end already it may be a commit whose answer was lost, and
+	// then it holds the only copy of the manifest: it must stay.
+	err := l.end(ctx, protocol.Abandoned, nil)
+	if errors.Is(err, ErrFenced) {
+		return nil
 	}
-	l.clean(ctx)
-	return nil
+	if err == nil {
+		l.clean(ctx)
+	}
+	return err
 }
 
 // clean deletes the lease's objects, the end last: what has an end and no
@@ -176,12 +182,12 @@ func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error
 	if err != nil {
 		return nil, fmt.Errorf("read condemned list: %w", err)
 	}
-	c, by, err := protocol.OpenCondemned(object, r.ring)
+	c, by, err := protocol.OpenCondemned(object, r.id)
 	if err != nil {
 		return nil, damaged(condemnedName, err)
 	}
-	if by.Signer != r.config.Admin {
-		return nil, damaged(condemnedName, fmt.Errorf("signed by %s, not by the admin", by.Signer.Short()))
+	if by != r.config.Admin {
+		return nil, damaged(condemnedName, fmt.Errorf("signed by %s, not by the admin", by.Short()))
 	}
 	packs := make(map[pack.ID]bool, len(c.Packs))
 	for _, p := range c.Packs {
@@ -225,19 +231,21 @@ func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, er
 	return leases, nil
 }
 
-// readEnd reads the end of a lease.
-func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, error) {
+// readEnd reads the end of a lease, and says who signed it.
+func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, seal.Signer, error) {
 	name := leasesPrefix + lease + "/end"
 	object, err := backend.ReadAll(ctx, r.storage, name, maxLease)
 	if err != nil {
-		return nil, fmt.Errorf("read end of lease: %w", err)
+		return nil, seal.Signer{}, fmt.Errorf("read end of lease: %w", err)
 	}
 	end, by, err := protocol.OpenEnd(object, r.ring)
-	if err != nil {
-		return nil, damaged(name, err)
+	switch {
+	case errors.Is(err, seal.ErrNoKey):
+		return nil, seal.Signer{}, err
+	case err != nil:
+		return nil, seal.Signer{}, damaged(name, err)
+	case end.Lease.String() != lease || !r.config.MayWrite(by.Signer, by.Place):
+		return nil, seal.Signer{}, damaged(name, errors.New("it is not an end of this lease by somebody who may write one"))
 	}
-	if end.Lease.String() != lease || !r.config.MayWrite(by.Signer, by.Place) {
-		return nil, damaged(name, errors.New("it is not an end of this lease by somebody who may write one"))
-	}
-	return end, nil
+	return end, by.Signer, nil
 }

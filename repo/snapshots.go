@@ -37,6 +37,8 @@ type SnapshotSet struct {
 	// Damage has what can't be read or is missing: manifests, tombstones,
 	// links that lead nowhere, and snapshots that this machine saw before.
 	Damage []error
+	// hidden are manifests of epochs or domains that this key does not know.
+	hidden map[snapshot.ID]bool
 	// Uncopied are committed snapshots whose manifest stands only in the
 	// end of a lease, because their writer died in the last step.
 	Uncopied []snapshot.ID
@@ -61,6 +63,14 @@ func (s *SnapshotSet) Newest() []*Snapshot {
 		return cmp.Or(b.Open.Time.Compare(a.Open.Time), b.ID.Compare(a.ID))
 	})
 	return list
+}
+
+// explains reports whether a snapshot is there, forgotten, or not for this key
+// to see: it is not missing.
+func (s *SnapshotSet) explains(id snapshot.ID) bool {
+	_, ok := s.byID[id]
+	_, forgotten := s.Forgotten[id]
+	return ok || forgotten || s.hidden[id]
 }
 
 // heads returns the snapshots that no other one and no tombstone links to, sorted.
@@ -88,7 +98,9 @@ func (s *SnapshotSet) heads() []snapshot.ID {
 // that ended with a commit. What can't be read is in the set's Damage, not an
 // error.
 func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
-	set := &SnapshotSet{byID: make(map[snapshot.ID]*Snapshot), Forgotten: make(map[snapshot.ID][]snapshot.ID)}
+	set := &SnapshotSet{
+		byID: make(map[snapshot.ID]*Snapshot), hidden: make(map[snapshot.ID]bool), Forgotten: make(map[snapshot.ID][]snapshot.ID),
+	}
 	// Leases come first: a writer puts its manifest after the end of its lease,
 	// and takes the lease away only after that. In the other order a snapshot
 	// could slip through between the two listings.
@@ -106,17 +118,11 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	if err := r.readTombstones(ctx, set); err != nil {
 		return nil, err
 	}
-	for id, object := range committed {
-		if _, ok := set.byID[id]; ok {
-			continue
+	for id, info := range committed {
+		if _, ok := set.byID[id]; !ok {
+			set.byID[id] = info
+			set.Uncopied = append(set.Uncopied, id)
 		}
-		info, err := r.openManifest(id, object)
-		if err != nil {
-			set.Damage = append(set.Damage, damaged("manifest in the end of a lease", err))
-			continue
-		}
-		set.byID[id] = info
-		set.Uncopied = append(set.Uncopied, id)
 	}
 	for id := range set.Forgotten {
 		delete(set.byID, id)
@@ -126,28 +132,44 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	return set, r.rememberHeads(set)
 }
 
-// committedLeases returns the manifests in the ends of leases.
-func (r *Repository) committedLeases(ctx context.Context, leases map[string]*leaseState, set *SnapshotSet) (map[snapshot.ID][]byte, error) {
-	manifests := make(map[snapshot.ID][]byte)
+// committedLeases returns the snapshots in the ends of leases.
+func (r *Repository) committedLeases(ctx context.Context, leases map[string]*leaseState, set *SnapshotSet) (map[snapshot.ID]*Snapshot, error) {
+	found := make(map[snapshot.ID]*Snapshot)
 	for _, l := range leases {
 		if !l.ended {
 			continue
 		}
-		end, err := r.readEnd(ctx, l.id)
+		info, err := r.committedLease(ctx, l.id)
 		switch {
-		case errors.Is(err, backend.ErrNotExist):
-			continue // cleaned up: then its manifest is in the listing below
+		case errors.Is(err, backend.ErrNotExist), errors.Is(err, seal.ErrNoKey):
+			// Cleaned up: then its manifest is in the listing that follows. Or
+			// not for this key to see.
 		case errors.Is(err, ErrDamage):
 			set.Damage = append(set.Damage, err)
-			continue
 		case err != nil:
 			return nil, err
-		}
-		if end.Outcome == protocol.Committed {
-			manifests[snapshot.IDOf(end.Manifest)] = end.Manifest
+		case info != nil:
+			found[info.ID] = info
 		}
 	}
-	return manifests, nil
+	return found, nil
+}
+
+// committedLease returns the snapshot that a lease ended with, nil if it ended
+// without one. Only the manifest's own writer, or the admin, can commit it.
+func (r *Repository) committedLease(ctx context.Context, lease string) (*Snapshot, error) {
+	end, by, err := r.readEnd(ctx, lease)
+	if err != nil || end.Outcome != protocol.Committed {
+		return nil, err
+	}
+	info, err := r.openManifest(snapshot.IDOf(end.Manifest), end.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	if by != info.Signer && by != r.config.Admin {
+		return nil, damaged(leasesPrefix+lease+"/end", fmt.Errorf("signed by %s, but the manifest in it by %s", by.Short(), info.Signer.Short()))
+	}
+	return info, nil
 }
 
 func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error {
@@ -169,11 +191,13 @@ func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error 
 		}
 		if err != nil {
 			delete(set.byID, id)
-			if !errors.Is(err, ErrDamage) && !errors.Is(err, seal.ErrNoKey) {
-				return err
-			}
-			if !errors.Is(err, seal.ErrNoKey) {
+			switch {
+			case errors.Is(err, seal.ErrNoKey):
+				set.hidden[id] = true
+			case errors.Is(err, ErrDamage):
 				set.Damage = append(set.Damage, err)
+			default:
+				return err
 			}
 		}
 	}
@@ -276,15 +300,12 @@ func (r *Repository) readTombstones(ctx context.Context, set *SnapshotSet) error
 }
 
 func (r *Repository) applyTombstone(set *SnapshotSet, name string, object []byte) error {
-	t, by, err := protocol.OpenTombstone(object, r.ring)
+	t, by, err := protocol.OpenTombstone(object, r.id)
 	if err != nil {
-		if errors.Is(err, seal.ErrNoKey) {
-			return nil // of a domain that this key does not know
-		}
 		return damaged(name, err)
 	}
-	if by.Signer != r.config.Admin {
-		return damaged(name, fmt.Errorf("signed by %s, not by the admin", by.Signer.Short()))
+	if by != r.config.Admin {
+		return damaged(name, fmt.Errorf("signed by %s, not by the admin", by.Short()))
 	}
 	for _, f := range t.Forgotten {
 		set.Forgotten[f.ID] = f.Links
@@ -295,15 +316,10 @@ func (r *Repository) applyTombstone(set *SnapshotSet, name string, object []byte
 // checkChain notes links that lead nowhere, and heads that this machine saw
 // and that are gone: the storage lost them, hides them, or was set back.
 func (r *Repository) checkChain(set *SnapshotSet) {
-	known := func(id snapshot.ID) bool {
-		_, ok := set.byID[id]
-		_, forgotten := set.Forgotten[id]
-		return ok || forgotten
-	}
 	missing := make(map[snapshot.ID]string)
 	note := func(links []snapshot.ID, by string) {
 		for _, id := range links {
-			if !known(id) {
+			if !set.explains(id) {
 				missing[id] = by
 			}
 		}
@@ -315,7 +331,7 @@ func (r *Repository) checkChain(set *SnapshotSet) {
 		note(links, "a forgotten snapshot linked to it")
 	}
 	for _, line := range r.cache.Lines(headsFile) {
-		if id, err := snapshot.ParseID(line); err == nil && !known(id) {
+		if id, err := snapshot.ParseID(line); err == nil && !set.explains(id) {
 			missing[id] = "this machine saw it"
 		}
 	}
@@ -346,9 +362,7 @@ func (r *Repository) rememberHeads(set *SnapshotSet) error {
 		if err != nil {
 			continue
 		}
-		_, ok := set.byID[id]
-		_, forgotten := set.Forgotten[id]
-		if !ok && !forgotten {
+		if !set.explains(id) {
 			lines = append(lines, line)
 		}
 	}

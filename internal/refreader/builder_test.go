@@ -89,7 +89,7 @@ func (b *builder) hpke(to hpke.PrivateKey, plain []byte, info ...[]byte) []byte 
 func (b *builder) header(kind byte) []byte {
 	e := enc("cairn\x00")
 	e.put([]byte{kind, 1}, b.repo[:])
-	if kind == kindConfig || kind == kindSlot {
+	if kind == kindConfig || kind == kindSlot || kind == kindTombstone || kind == kindCondemned {
 		e.u64(0)
 	} else {
 		e.u32(testRealm.epoch)
@@ -406,7 +406,7 @@ func (b *builder) writeCondemned(phase uint8) {
 		e.id(p.id)
 	}
 	e.uvarint(0)
-	b.write("condemned", b.sign(kindCondemned, b.section(kindCondemned, e.padded())))
+	b.write("condemned", b.sign(kindCondemned, e))
 }
 
 func (b *builder) writeTombstone(snapshot ID) {
@@ -415,7 +415,7 @@ func (b *builder) writeTombstone(snapshot ID) {
 	e.uvarint(1)
 	e.id(snapshot)
 	e.uvarint(0)
-	b.writeNamed("tombstones", b.sign(kindTombstone, b.section(kindTombstone, e.padded())))
+	b.writeNamed("tombstones", b.sign(kindTombstone, e))
 }
 
 // build writes the whole repository and returns the ID of its snapshot.

@@ -158,7 +158,7 @@ func (r *Repo) forgotten() (map[ID]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		named, err := openParse(r, o, parseTombstone)
+		named, err := parseTombstone(o.body)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -178,7 +178,7 @@ func parseTombstone(plain []byte) (forgotten []ID, err error) {
 		forgotten = append(forgotten, id)
 		c.ids(c.uvarint()) // the links that the snapshot had
 	}
-	return forgotten, c.endPadded()
+	return forgotten, c.end()
 }
 
 type condemned struct {
@@ -194,7 +194,7 @@ func (r *Repo) loadCondemned() error {
 	if err != nil {
 		return err
 	}
-	if r.condemned, err = openParse(r, o, parseCondemned); err != nil {
+	if r.condemned, err = parseCondemned(o.body); err != nil {
 		return fmt.Errorf("condemned: %w", err)
 	}
 	return nil
@@ -217,5 +217,5 @@ func parseCondemned(plain []byte) (x condemned, err error) {
 	}
 	leases := c.ids(c.uvarint())
 	c.require(x.phase != phaseEmpty || len(x.packs)+len(leases) == 0, "phase is empty, the lists are not")
-	return x, c.endPadded()
+	return x, c.end()
 }

@@ -55,8 +55,8 @@ func parseHeader(b []byte, kind byte) (header, error) {
 	h.repo = c.id()
 	h.epoch = c.u32()
 	h.domain = c.u32()
-	if kind == kindConfig || kind == kindSlot {
-		c.require(h.realm == realm{}, "config and key slots belong to no epoch")
+	if kind == kindConfig || kind == kindSlot || kind == kindTombstone || kind == kindCondemned {
+		c.require(h.realm == realm{}, "objects of kind %c belong to no epoch", kind)
 	} else {
 		c.require(h.epoch > 0, "epochs count from 1")
 	}

@@ -5,7 +5,9 @@
 // All of it may be deleted at any time. Copies come back from the storage (a write-only
 // key can't fetch them again, and reads its sources anew once); the memory begins
 // anew. Contents are sealed with a key of the repository, so a stolen disk without
-// a key tells sizes (of compressed contents) and nothing else. Several processes may use one folder.
+// a key tells sizes (of compressed contents), and nothing else but what the local index in
+// index.bolt holds in the clear: IDs, places and lengths of chunks. Several
+// processes may use one folder.
 package cache
 
 import (

@@ -67,6 +67,38 @@ func open(object []byte, kind seal.Kind, ring *seal.Keyring, parse func(*wire.De
 	return Origin{o.Signer, o.Header.Place}, nil
 }
 
+// sign returns an object whose body is not sealed: every key must be able to
+// read what the admin says of deletion, of whatever epoch and domain it is, and
+// the storage sees it happen anyway.
+func sign(kind seal.Kind, id seal.RepositoryID, body []byte, admin ed25519.PrivateKey) []byte {
+	b := seal.Header{Kind: kind, Repository: id}.Append(nil)
+	return seal.AppendSignature(append(b, body...), admin)
+}
+
+// verify opens what sign made.
+func verify(object []byte, kind seal.Kind, id seal.RepositoryID, parse func(*wire.Decoder)) (seal.Signer, error) {
+	h, err := seal.ParseHeader(object, kind)
+	if err != nil {
+		return seal.Signer{}, err
+	}
+	if err := h.Check(id); err != nil {
+		return seal.Signer{}, err
+	}
+	body, by, err := seal.VerifySignature(object)
+	if err != nil {
+		return seal.Signer{}, fmt.Errorf("%s: %w", kind, err)
+	}
+	d := wire.NewDecoder(body[seal.HeaderSize:])
+	parse(d)
+	if h.Place != (seal.Place{}) {
+		d.Fail("of %s, but valid in all", h.Place)
+	}
+	if err := d.Finish(); err != nil {
+		return seal.Signer{}, fmt.Errorf("%s is %w: %w", kind, seal.ErrDamaged, err)
+	}
+	return by, nil
+}
+
 // Begin announces a writer.
 type Begin struct {
 	Lease   LeaseID
@@ -228,20 +260,20 @@ func (t *Tombstone) parse(d *wire.Decoder) {
 
 func compareForgotten(a, b Forgotten) int { return a.ID.Compare(b.ID) }
 
-// Seal sorts the lists and returns the object.
-func (t *Tombstone) Seal(s Sealer) ([]byte, error) {
+// Sign sorts the lists and returns the object.
+func (t *Tombstone) Sign(id seal.RepositoryID, admin ed25519.PrivateKey) []byte {
 	slices.SortFunc(t.Forgotten, compareForgotten)
 	for _, f := range t.Forgotten {
 		slices.SortFunc(f.Links, snapshot.ID.Compare)
 	}
-	return s.seal(seal.Tombstone, t.encode())
+	return sign(seal.Tombstone, id, t.encode(), admin)
 }
 
 // OpenTombstone verifies and reads a tombstone.
-func OpenTombstone(object []byte, ring *seal.Keyring) (*Tombstone, Origin, error) {
+func OpenTombstone(object []byte, id seal.RepositoryID) (*Tombstone, seal.Signer, error) {
 	t := new(Tombstone)
-	o, err := open(object, seal.Tombstone, ring, t.parse)
-	return t, o, err
+	by, err := verify(object, seal.Tombstone, id, t.parse)
+	return t, by, err
 }
 
 // Phase is how far a prune has come with the packs that it condemned.
@@ -294,6 +326,8 @@ func (c *Condemned) parse(d *wire.Decoder) {
 		c.Leases = append(c.Leases, d.Array32())
 	}
 	switch {
+	case c.Generation == 0:
+		d.Fail("generation 0")
 	case c.Phase > Final:
 		d.Fail("unknown phase %d", c.Phase)
 	case c.Phase == Empty && len(c.Packs)+len(c.Leases) > 0:
@@ -309,18 +343,18 @@ func comparePacks(a, b CondemnedPack) int {
 
 func compareLeases(a, b LeaseID) int { return bytes.Compare(a[:], b[:]) }
 
-// Seal sorts the lists and returns the object.
-func (c *Condemned) Seal(s Sealer) ([]byte, error) {
+// Sign sorts the lists and returns the object.
+func (c *Condemned) Sign(id seal.RepositoryID, admin ed25519.PrivateKey) []byte {
 	slices.SortFunc(c.Packs, comparePacks)
 	slices.SortFunc(c.Leases, compareLeases)
-	return s.seal(seal.Condemned, c.encode())
+	return sign(seal.Condemned, id, c.encode(), admin)
 }
 
 // OpenCondemned verifies and reads the list.
-func OpenCondemned(object []byte, ring *seal.Keyring) (*Condemned, Origin, error) {
+func OpenCondemned(object []byte, id seal.RepositoryID) (*Condemned, seal.Signer, error) {
 	c := new(Condemned)
-	o, err := open(object, seal.Condemned, ring, c.parse)
-	return c, o, err
+	by, err := verify(object, seal.Condemned, id, c.parse)
+	return c, by, err
 }
 
 // ascending reports whether each item is greater than the one before.
