@@ -7,22 +7,21 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/limit"
 	"github.com/cairn-backup/cairn/backend/open"
 	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/repo"
-	"github.com/cairn-backup/cairn/seal"
 )
 
 // terminal is where a run of the program reads and writes.
@@ -34,42 +33,77 @@ type terminal struct {
 // program is one run of the command line.
 type program struct {
 	terminal
-	json     *termui.JSONWriter // nil: text for people
-	quiet    bool
-	verbose  bool
-	progress atomic.Pointer[termui.Progress] // set while a command shows one
+	json    *termui.JSONWriter // nil: text for people
+	quiet   bool
+	verbose bool
+	silent  bool // hold warnings back until something fails
+	// interrupted is what to say if the user stops the command.
+	interrupted string
+	progress    atomic.Pointer[termui.Progress] // set while a command shows one
+
+	mu   sync.Mutex
+	held []string // warnings that nobody has seen yet
+	lost int      // more of them
 }
 
 // run runs the program with its arguments and returns the exit status.
 func run(ctx context.Context, args []string, t terminal) int {
-	p := &program{terminal: t}
+	out := &output{Writer: t.Stdout}
+	t.Stdout = out
+	p := &program{terminal: t, interrupted: "interrupted; nothing that was stored before is affected"}
+	if len(args) > 1 && args[1] == completeCommand {
+		p.complete(ctx, args[2:])
+		return statusOK
+	}
 	app := p.app()
+	var help bytes.Buffer
+	app.Writer = &help
 	arranged, err := arrange(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, arranged)
-	} else if p.json == nil && wantsJSON(args) {
+	}
+	if p.json == nil && wantsJSON(args) { // it stopped before the options were read
 		p.json = termui.NewJSONWriter(t.Stdout)
 	}
+	if help.Len() > 0 {
+		p.text(help.String())
+	}
 	if err != nil && ctx.Err() != nil {
-		err = &statusError{statusInterrupted, errors.New("interrupted; nothing that was stored before is affected")}
+		err = &statusError{statusInterrupted, errors.New(p.interrupted)}
+	}
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("write the output: %w", out.err)
 	}
 	p.say(err)
 	return statusOf(err)
 }
 
+// wantsJSON is for errors that come before the options are read.
 func wantsJSON(args []string) bool {
+	on, _ := strconv.ParseBool(os.Getenv("CAIRN_JSON"))
 	for _, a := range args {
-		if a == "--json" {
-			return true
+		switch a {
+		case "--json", "--json=true":
+			on = true
+		case "--json=false":
+			on = false
+		case "--":
+			return on
 		}
 	}
-	return os.Getenv("CAIRN_JSON") != ""
+	return on
 }
 
 // say reports an error: what failed, why, what to do next.
 func (p *program) say(err error) {
-	if err == nil || err.Error() == "" {
+	if err == nil {
 		return
+	}
+	for _, w := range p.held {
+		fmt.Fprintf(p.Stderr, "cairn: %s\n", w)
+	}
+	if p.lost > 0 {
+		fmt.Fprintf(p.Stderr, "cairn: and %s\n", plural(p.lost, "more warning"))
 	}
 	h := hint(err)
 	if p.json != nil {
@@ -84,19 +118,33 @@ func (p *program) say(err error) {
 	}
 }
 
-// warn tells of something that does not stop the command.
+// maxHeld is how many warnings a quiet run keeps to show should it fail.
+const maxHeld = 1000
+
+// warn tells of something that does not stop the command. It may be called
+// from several goroutines.
 func (p *program) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	switch {
-	case p.json != nil:
+	if p.json != nil {
 		p.json.Write("warning", map[string]any{"message": text})
-	default:
-		if pr := p.progress.Load(); pr != nil {
-			pr.Warn("cairn: " + text)
-			return
-		}
-		fmt.Fprintf(p.Stderr, "cairn: %s\n", termui.Clean(text))
+		return
 	}
+	text = termui.Clean(text)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.silent {
+		if len(p.held) < maxHeld {
+			p.held = append(p.held, text)
+		} else {
+			p.lost++
+		}
+		return
+	}
+	if pr := p.progress.Load(); pr != nil {
+		pr.Warn("cairn: " + text)
+		return
+	}
+	fmt.Fprintf(p.Stderr, "cairn: %s\n", text)
 }
 
 // printf prints to people who did not ask for quiet.
@@ -107,45 +155,89 @@ func (p *program) printf(format string, args ...any) {
 }
 
 func (p *program) app() *cli.App {
-	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version"}
 	app := &cli.App{
-		Name:                 "cairn",
-		Usage:                "deduplicating, encrypted backups",
-		Version:              version(),
-		Reader:               p.Stdin,
-		Writer:               p.Stdout,
-		ErrWriter:            p.Stderr,
-		Suggest:              true,
-		EnableBashCompletion: true,
-		HideHelpCommand:      false,
-		ExitErrHandler:       func(*cli.Context, error) {}, // run does it
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
-			return usagef("%v", err)
-		},
-		Flags: globalFlags(),
-		Before: func(c *cli.Context) error {
-			if c.Bool("json") {
-				p.json = termui.NewJSONWriter(p.Stdout)
-			}
-			p.quiet, p.verbose = c.Bool("quiet"), c.Bool("verbose") || isVerboseLevel()
-			return nil
-		},
+		Name:      "cairn",
+		Usage:     "deduplicating, encrypted backups",
+		UsageText: "cairn [global options] COMMAND [options] [arguments]\n\nOptions may stand anywhere before a --.",
+		Reader:    p.Stdin,
+		ErrWriter: p.Stderr,
+		// Patterns, tags and commands may have commas.
+		DisableSliceFlagSeparator: true,
+		HideVersion:               true,                         // our own option
+		ExitErrHandler:            func(*cli.Context, error) {}, // run does it
+		Flags:                     globalFlags(),
+		Before:                    p.before,
 		Action: func(c *cli.Context) error {
-			cli.ShowAppHelp(c)
-			return usagef("which command?")
+			if p.json == nil {
+				c.App.Writer = p.Stderr
+				cli.ShowAppHelp(c)
+			}
+			return usagef("which command? see cairn help")
 		},
 	}
 	app.Commands = []*cli.Command{
 		p.initCommand(), p.snapshotCommand(), p.snapshotsCommand(), p.lsCommand(), p.catCommand(), p.findCommand(), p.diffCommand(), p.restoreCommand(),
-		p.checkCommand(), p.statsCommand(), p.keyCommand(), p.completionCommand(), p.manCommand(), p.versionCommand(),
+		p.checkCommand(), p.statsCommand(), p.keyCommand(), p.completionCommand(), p.manCommand(), p.versionCommand(), p.helpCommand(),
 	}
-	for _, c := range app.Commands {
-		c.OnUsageError = app.OnUsageError
-		for _, s := range c.Subcommands {
-			s.OnUsageError = app.OnUsageError
+	app.HideHelpCommand = true
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usagef("%s", plainUsage(err)) }
+	plainDefaults(app.Flags)
+	prepare(app.Commands, app.OnUsageError)
+	return app
+}
+
+// prepare sets what is the same in all commands.
+func prepare(commands []*cli.Command, onUsageError cli.OnUsageErrorFunc) {
+	for _, c := range commands {
+		// Or else a first argument "help" would be taken for a subcommand.
+		c.HideHelpCommand = true
+		c.OnUsageError = onUsageError
+		plainDefaults(c.Flags)
+		prepare(c.Subcommands, onUsageError)
+	}
+}
+
+// plainDefaults keeps "(default: false)" out of the help.
+func plainDefaults(flags []cli.Flag) {
+	for _, f := range flags {
+		if b, ok := f.(*cli.BoolFlag); ok {
+			b.DisableDefaultText = true
 		}
 	}
-	return app
+}
+
+// before reads the global options that say how to talk.
+func (p *program) before(c *cli.Context) error {
+	if c.Bool("json") {
+		p.json = termui.NewJSONWriter(p.Stdout)
+	}
+	p.quiet, p.verbose = c.Bool("quiet"), c.Bool("verbose")
+	p.silent = p.quiet
+	if p.quiet && p.verbose {
+		return usagef("--quiet and --verbose exclude each other")
+	}
+	if p.quiet || p.verbose {
+		return nil
+	}
+	own := os.Getenv("CAIRN_LOG_LEVEL")
+	level := own
+	if level == "" {
+		level = os.Getenv("LOG_LEVEL")
+	}
+	switch strings.ToLower(level) {
+	case "debug", "trace":
+		p.verbose = true
+	case "warn", "warning":
+		p.quiet = true
+	case "error", "fatal":
+		p.quiet, p.silent = true, true
+	case "", "info", "notice":
+	default:
+		if own != "" { // LOG_LEVEL may be meant for other programs
+			return usagef("CAIRN_LOG_LEVEL=%q: want debug, info, warn or error", own)
+		}
+	}
+	return nil
 }
 
 func globalFlags() []cli.Flag {
@@ -155,20 +247,14 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{Name: "identity-file", EnvVars: []string{"CAIRN_IDENTITY_FILE"}, Usage: "read an identity or recovery key from `FILE`"},
 		&cli.StringFlag{Name: "cache-dir", EnvVars: []string{"CAIRN_CACHE_DIR"}, Usage: "keep this machine's cache in `DIR`"},
 		&cli.BoolFlag{Name: "json", EnvVars: []string{"CAIRN_JSON"}, Usage: "print one JSON object a line"},
-		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing on success"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing on success but data that was asked for"},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print each item"},
 		&cli.BoolFlag{Name: "no-progress", Usage: "show no progress"},
 		&cli.StringFlag{Name: "limit-upload", Usage: "write at most `RATE` bytes a second (10MiB)"},
 		&cli.StringFlag{Name: "limit-download", Usage: "read at most `RATE` bytes a second (10MiB)"},
+		&cli.BoolFlag{Name: "version", Usage: "print version and build"},
+		cli.HelpFlag, // which urfave/cli leaves out where there is a command of its name
 	}
-}
-
-func isVerboseLevel() bool {
-	level := os.Getenv("CAIRN_LOG_LEVEL")
-	if level == "" {
-		level = os.Getenv("LOG_LEVEL")
-	}
-	return strings.EqualFold(level, "debug") || strings.EqualFold(level, "trace")
 }
 
 // storage opens the storage that the options name.
@@ -179,6 +265,11 @@ func (p *program) storage(c *cli.Context, openURL func(string) (backend.Interfac
 	}
 	b, err := openURL(url)
 	if err != nil {
+		// What does not come from the system is about the text of the URL.
+		var system syscall.Errno
+		if !errors.As(err, &system) && !errors.Is(err, os.ErrNotExist) {
+			return nil, usagef("%v", err)
+		}
 		return nil, err
 	}
 	up, err := rate(c, "limit-upload")
@@ -210,8 +301,14 @@ func rate(c *cli.Context, name string) (int64, error) {
 // open opens the repository that the options name.
 func (p *program) open(c *cli.Context) (*repo.Repository, error) {
 	b, err := p.storage(c, open.URL)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w at %s", repo.ErrNoRepository, c.String("repo"))
+	}
 	if err != nil {
-		return nil, noRepository(err, c.String("repo"))
+		return nil, err
+	}
+	if _, err := b.Stat(c.Context, "config"); errors.Is(err, backend.ErrNotExist) {
+		return nil, fmt.Errorf("%w at %s", repo.ErrNoRepository, b) // before the passphrase is asked for
 	}
 	secrets, err := p.secrets(c)
 	if err != nil {
@@ -220,13 +317,14 @@ func (p *program) open(c *cli.Context) (*repo.Repository, error) {
 	r, err := repo.Open(c.Context, repo.Options{Storage: b, Secrets: secrets, Cache: cacheDir(c), Observer: p.observer()})
 	// Argon2id has used, and freed, as much memory as everything else together.
 	debug.FreeOSMemory()
-	return r, err
+	return r, cacheProblem(err, cacheDir(c))
 }
 
-// noRepository makes a missing folder the missing repository that it is.
-func noRepository(err error, url string) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w at %s", repo.ErrNoRepository, url)
+// cacheProblem says of errors in the cache that it can be elsewhere.
+func cacheProblem(err error, dir string) error {
+	var pe *os.PathError
+	if dir != "" && errors.As(err, &pe) && (pe.Path == dir || strings.HasPrefix(pe.Path, dir+"/") || strings.HasPrefix(dir, pe.Path+"/")) {
+		return &hintError{err, "choose another folder for the cache with --cache-dir"}
 	}
 	return err
 }
@@ -246,127 +344,10 @@ func cacheDir(c *cli.Context) string {
 	return filepath.Join(d, "cairn")
 }
 
-// secrets returns what may open the repository: an identity and a passphrase.
-func (p *program) secrets(c *cli.Context) ([]seal.Unlocker, error) {
-	var secrets []seal.Unlocker
-	if f := c.String("identity-file"); f != "" {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("read identity: %w", err)
-		}
-		s, err := seal.ParseSecretFile(string(b))
-		if err != nil {
-			return nil, &statusError{statusWrongKey, fmt.Errorf("identity file %s: %w", f, err)}
-		}
-		secrets = append(secrets, s)
-	}
-	pass, err := givenPassphrase(c)
-	if err != nil {
-		return nil, err
-	}
-	if pass == nil && len(secrets) == 0 {
-		if pass, err = p.ask("passphrase: "); err != nil {
-			return nil, err
-		}
-	}
-	if pass != nil {
-		secrets = append(secrets, seal.Passphrase{Text: pass})
-	}
-	return secrets, nil
-}
-
-// givenPassphrase returns the passphrase that options or environment give,
-// nil if none does.
-func givenPassphrase(c *cli.Context) ([]byte, error) {
-	file := c.String("password-file")
-	if file == "" {
-		file = os.Getenv("CAIRN_PASSWORD_FILE")
-	}
-	if file != "" {
-		return passphraseFile(file)
-	}
-	if s, ok := os.LookupEnv("CAIRN_PASSWORD"); ok {
-		return []byte(s), nil
-	}
-	if s := os.Getenv("CAIRN_PASSWORD_COMMAND"); s != "" {
-		out, err := exec.CommandContext(c.Context, "/bin/sh", "-c", s).Output()
-		if err != nil {
-			return nil, fmt.Errorf("CAIRN_PASSWORD_COMMAND: %w", err)
-		}
-		return bytes.TrimRight(out, "\r\n"), nil
-	}
-	return nil, nil
-}
-
-func passphraseFile(name string) ([]byte, error) {
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("read passphrase: %w", err)
-	}
-	b = bytes.TrimRight(b, "\r\n")
-	if len(b) == 0 {
-		return nil, fmt.Errorf("passphrase file %s is empty", name)
-	}
-	return b, nil
-}
-
-// ask reads a passphrase from the terminal.
-func (p *program) ask(prompt string) ([]byte, error) {
-	f, ok := p.Stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return nil, usagef("no passphrase: give --password-file, set CAIRN_PASSWORD_FILE, CAIRN_PASSWORD or CAIRN_PASSWORD_COMMAND, or give --identity-file")
-	}
-	fmt.Fprint(p.Stderr, prompt)
-	b, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(p.Stderr)
-	if err != nil {
-		return nil, fmt.Errorf("read passphrase: %w", err)
-	}
-	return b, nil
-}
-
-// askNew asks for a new passphrase, twice.
-func (p *program) askNew(what string) ([]byte, error) {
-	a, err := p.ask(what + ": ")
-	if err != nil {
-		return nil, err
-	}
-	b, err := p.ask("again: ")
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case string(a) != string(b):
-		return nil, errors.New("the two passphrases differ; nothing was changed")
-	case len(a) == 0:
-		return nil, errors.New("the passphrase is empty; nothing was changed")
-	}
-	return a, nil
-}
-
-// confirm asks whether to go on with something dangerous. Without a terminal
-// it needs --yes.
-func (p *program) confirm(c *cli.Context, question string) error {
-	if c.Bool("yes") {
-		return nil
-	}
-	f, ok := p.Stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return usagef("%s Give --yes to do it without being asked.", question)
-	}
-	fmt.Fprintf(p.Stderr, "%s Type yes to go on: ", question)
-	var answer string
-	fmt.Fscanln(p.Stdin, &answer)
-	if answer != "yes" {
-		return errors.New("not confirmed; nothing was changed")
-	}
-	return nil
-}
-
 // argument returns the only argument of a command.
 func argument(c *cli.Context, what string) (string, error) {
 	if c.NArg() != 1 {
-		return "", usagef("cairn %s takes one argument: %s", c.Command.FullName(), what)
+		return "", usagef("%s takes one argument: %s", commandName(c), what)
 	}
 	return c.Args().First(), nil
 }
@@ -374,7 +355,10 @@ func argument(c *cli.Context, what string) (string, error) {
 // noArguments refuses arguments.
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
-		return usagef("cairn %s takes no arguments, but %s was given", c.Command.FullName(), strconv.Quote(c.Args().First()))
+		return usagef("%s takes no arguments, but %s was given", commandName(c), strconv.Quote(c.Args().First()))
 	}
 	return nil
 }
+
+// commandName is the whole name of a command, as "cairn key add".
+func commandName(c *cli.Context) string { return c.Command.HelpName }

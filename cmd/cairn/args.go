@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -21,8 +23,9 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	}
 	var global, local, rest []string
 	var path []*cli.Command // command and subcommand
+	version := false
 	commands := app.Commands
-	words := args[1:]
+	words := slices.Clone(args[1:])
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		if w == "--" {
@@ -41,7 +44,16 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		name, _, hasValue := strings.Cut(strings.TrimLeft(w, "-"), "=")
 		flag, isGlobal := findFlag(app, path, name)
 		if flag == nil {
-			return nil, usagef("there is no option %s%s; see cairn help%s", dashes(w), name, commandNames(path))
+			if single := letters(app, path, w); single != nil {
+				words = slices.Replace(words, i, i+1, single...)
+				i--
+				continue
+			}
+			return nil, usagef("there is no option %s%s%s", dashes(w), name, didYouMean(app, path, name))
+		}
+		if flag.Names()[0] == "version" && isGlobal {
+			version = true
+			continue
 		}
 		out := []string{w}
 		if !hasValue && takesValue(flag) {
@@ -60,18 +72,118 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			local = append(local, out...)
 		}
 	}
+	if version {
+		path, local, rest = []*cli.Command{findCommand(app.Commands, "version")}, nil, nil
+	}
+	if len(rest) > 0 && (len(path) == 0 || len(path[len(path)-1].Subcommands) > 0) {
+		return nil, noCommand(app, path, rest[0])
+	}
 	arranged := append([]string{args[0]}, global...)
 	for _, c := range path {
 		arranged = append(arranged, c.Name)
 	}
 	arranged = append(arranged, local...)
-	if len(path) == 0 && len(rest) > 0 {
-		return nil, usagef("there is no command %q; see cairn help", rest[0])
-	}
 	if len(rest) > 0 {
 		arranged = append(append(arranged, "--"), rest...)
 	}
 	return arranged, nil
+}
+
+// noCommand is the error for a word in the place of a command.
+func noCommand(app *cli.App, path []*cli.Command, word string) error {
+	commands := app.Commands
+	if len(path) > 0 {
+		commands = path[len(path)-1].Subcommands
+	}
+	text := fmt.Sprintf("there is no command %q", strings.TrimSpace(commandNames(path)+" "+word))
+	var names []string
+	for _, c := range commands {
+		names = append(names, c.Name)
+	}
+	if like := closest(word, names); like != "" {
+		return usagef("%s; did you mean %s?", text, like)
+	}
+	return usagef("%s; see cairn help%s", text, commandNames(path))
+}
+
+// didYouMean names the option that is most like one that does not exist.
+func didYouMean(app *cli.App, path []*cli.Command, name string) string {
+	if like := closest("--"+name, optionNames(app, path)); like != "" && len(name) > 1 {
+		return fmt.Sprintf("; did you mean %s?", like)
+	}
+	return "; see cairn help" + commandNames(path)
+}
+
+// closest returns the word that s is a beginning of or mistyped for, with one
+// letter in three wrong at most. It returns "" if there is none.
+func closest(s string, words []string) string {
+	best, least := "", 1+len(strings.TrimLeft(s, "-"))/3
+	for _, w := range words {
+		if strings.HasPrefix(w, s) && len(s) > 2 {
+			return w
+		}
+		if d := distance(s, w); d < least {
+			best, least = w, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, delete, replace or swap with the
+// next to make b from a (the optimal string alignment distance).
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		for j := range rows[i] {
+			switch {
+			case i == 0 || j == 0:
+				rows[i][j] = i + j
+				continue
+			case a[i-1] == b[j-1]:
+				rows[i][j] = rows[i-1][j-1]
+			default:
+				rows[i][j] = 1 + rows[i-1][j-1]
+			}
+			rows[i][j] = min(rows[i][j], rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+// letters splits -lR into -l and -R, as other programs do. It returns nil if
+// a letter is no option, or one before the last takes a value.
+func letters(app *cli.App, path []*cli.Command, w string) []string {
+	if len(w) < 3 || w[1] == '-' {
+		return nil
+	}
+	var single []string
+	for i, letter := range w[1:] {
+		flag, _ := findFlag(app, path, string(letter))
+		if flag == nil || takesValue(flag) && i+2 < len(w) {
+			return nil
+		}
+		single = append(single, "-"+string(letter))
+	}
+	return single
+}
+
+// plainUsage takes the accents of package flag out of an error.
+func plainUsage(err error) string {
+	s := err.Error()
+	for _, m := range [...]struct {
+		pattern *regexp.Regexp
+		plain   string
+	}{
+		{regexp.MustCompile(`^invalid (?:boolean )?value ("(?:[^"\\]|\\.)*") for (?:flag )?-([^:]*): .*$`), `option --$2 can't be $1`},
+		{regexp.MustCompile(`^could not parse ("(?:[^"\\]|\\.)*") as (.*) value from environment variable "([^"]*)" .*$`), `environment variable $3 can't be $1: want a $2 value`},
+	} {
+		s = m.pattern.ReplaceAllString(s, m.plain)
+	}
+	return s
 }
 
 func dashes(w string) string {
@@ -107,10 +219,12 @@ func findFlag(app *cli.App, path []*cli.Command, name string) (f cli.Flag, isGlo
 			}
 		}
 	}
-	for _, f := range append(slices.Clone(app.Flags), cli.HelpFlag, cli.VersionFlag) {
+	if slices.Contains(cli.HelpFlag.Names(), name) {
+		return cli.HelpFlag, false // it is about the command, if there is one
+	}
+	for _, f := range app.Flags {
 		if slices.Contains(f.Names(), name) {
-			// Help is that of the command, if there is one.
-			return f, f != cli.HelpFlag || len(path) == 0
+			return f, true
 		}
 	}
 	return nil, false

@@ -20,6 +20,8 @@ func (p *program) lsCommand() *cli.Command {
 		Name:      "ls",
 		Usage:     "list what is in a snapshot",
 		ArgsUsage: "SNAPSHOT[:PATH]",
+		Description: "SNAPSHOT is latest, or the beginning of an ID. Without PATH its sources are listed, with\n" +
+			"one what is in that directory.",
 		Flags: append(filterFlags(),
 			&cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Usage: "with modes, owners, sizes and times"},
 			&cli.BoolFlag{Name: "recursive", Aliases: []string{"R"}, Usage: "with everything below"},
@@ -81,11 +83,33 @@ func (s chosen) each(c *cli.Context, r *repo.Repository, recursive bool, fn func
 	case has:
 		entries = tree.Children(c.Context, key)
 	case !recursive:
-		entries = tree.Roots(c.Context)
+		return s.eachSource(c, r, fn)
 	}
 	for e, err := range entries {
 		if err != nil {
 			return err
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachSource calls fn for what the snapshot is of: without a path, "/" would
+// be all that there is to see.
+func (s chosen) eachSource(c *cli.Context, r *repo.Repository, fn func(*snapshot.Entry) error) error {
+	for _, name := range sourceNames(s.Snapshot) {
+		key, err := snapshot.KeyOf(name)
+		if err != nil {
+			return fmt.Errorf("source %s: %w", termui.Quote(name), err)
+		}
+		e, err := s.tree(r).Lookup(c.Context, key)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			continue // a source that failed
 		}
 		if err := fn(e); err != nil {
 			return err
@@ -128,7 +152,7 @@ func modeString(e *snapshot.Entry) string {
 func entryFields(e *snapshot.Entry) map[string]any {
 	f := pathFields(e.Key.Path())
 	f["type"], f["mode"], f["uid"], f["gid"], f["user"], f["group"] = e.Type.String(), fmt.Sprintf("%04o", e.Mode), e.UID, e.GID, e.User, e.Group
-	f["mtime"] = time.Unix(e.Mtime.Sec, int64(e.Mtime.Nsec)).Format(time.RFC3339Nano)
+	f["mtime"] = stamp(time.Unix(e.Mtime.Sec, int64(e.Mtime.Nsec)))
 	if e.Type == snapshot.File {
 		f["size"] = e.Size
 	}
@@ -163,8 +187,8 @@ func (p *program) printEntry(e *snapshot.Entry, long bool) {
 		}
 		return termui.Quote(name)
 	}
-	fmt.Fprintf(p.Stdout, "%s %-8s %-8s %12d %s %s\n", modeString(e), owner(e.User, e.UID), owner(e.Group, e.GID), e.Size,
-		time.Unix(e.Mtime.Sec, int64(e.Mtime.Nsec)).Format(time.DateTime), name)
+	fmt.Fprintf(p.Stdout, "%s %-8s %-8s %10s %s %s\n", modeString(e), owner(e.User, e.UID), owner(e.Group, e.GID), termui.Size(int64(e.Size)),
+		termui.Time(time.Unix(e.Mtime.Sec, int64(e.Mtime.Nsec))), name)
 }
 
 func (p *program) catCommand() *cli.Command {
@@ -196,7 +220,7 @@ func (p *program) cat(c *cli.Context) error {
 		return err
 	}
 	if !has {
-		return usagef("cairn cat wants a path: SNAPSHOT:PATH")
+		return usagef("cairn cat wants a path, SNAPSHOT:PATH; cairn ls shows what there is")
 	}
 	e, err := s.tree(r).Lookup(c.Context, key)
 	switch {
@@ -207,14 +231,33 @@ func (p *program) cat(c *cli.Context) error {
 	case e.Type != snapshot.File:
 		return fmt.Errorf("%s is a %s, not a file", termui.Quote(s.path), e.Type)
 	}
-	f := repo.NewFile(c.Context, r, e)
-	if _, err := io.Copy(p.Stdout, f); err != nil {
+	var out io.Writer = p.Stdout
+	if p.json != nil {
+		out = dataWriter{p.json}
+	}
+	n, err := io.Copy(out, repo.NewFile(c.Context, r, e))
+	if err != nil {
 		return fmt.Errorf("%s: %w", termui.Quote(s.path), err)
+	}
+	if p.json != nil {
+		f := pathFields(s.path)
+		f["id"], f["bytes"] = s.ID.String(), n
+		p.json.Write("summary", f)
 	}
 	if e.Partial {
 		return &statusError{statusIncomplete, errors.New("the file was not read whole when the snapshot was made")}
 	}
 	return nil
+}
+
+// dataWriter writes bytes as messages, in base64.
+type dataWriter struct{ json *termui.JSONWriter }
+
+func (w dataWriter) Write(b []byte) (int, error) {
+	if err := w.json.Write("data", map[string]any{"base64": b}); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 func (p *program) findCommand() *cli.Command {
@@ -239,7 +282,7 @@ func (p *program) find(c *cli.Context) error {
 	patterns := c.Args().Slice()
 	for _, pat := range patterns {
 		if _, err := path.Match(pat, ""); err != nil {
-			return usagef("pattern %q: %v", pat, err)
+			return usagef("pattern %q: a bracket or backslash has no end", pat)
 		}
 	}
 	r, err := p.open(c)

@@ -93,7 +93,7 @@ func (p *program) checkDone(report *repo.Report) error {
 		if p.json != nil {
 			p.json.Write("leftover", map[string]any{"message": l})
 		} else {
-			p.printf("left over: %s\n", l)
+			p.printf("left over: %s\n", termui.Clean(l))
 		}
 	}
 	if p.json != nil {
@@ -102,19 +102,15 @@ func (p *program) checkDone(report *repo.Report) error {
 			"chunks": report.Chunks, "packs": report.Packs, "pack_bytes": report.PackBytes, "read_packs": report.ReadPacks, "read_bytes": report.ReadBytes,
 		})
 	}
-	p.printf("checked %s snapshots, %s tree nodes, %s chunks, %s packs of %s\n", termui.Count(int64(report.Snapshots)),
-		termui.Count(int64(report.Nodes)), termui.Count(int64(report.Chunks)), termui.Count(int64(report.Packs)), termui.Size(report.PackBytes))
+	p.printf("checked %s, %s, %s, %s of %s\n", plural(int64(report.Snapshots), "snapshot"), plural(int64(report.Nodes), "tree node"),
+		plural(int64(report.Chunks), "chunk"), plural(int64(report.Packs), "pack"), termui.Size(report.PackBytes))
 	if report.ReadPacks > 0 {
-		p.printf("read and authenticated %s packs, %s\n", termui.Count(int64(report.ReadPacks)), termui.Size(report.ReadBytes))
+		p.printf("read and authenticated %s, %s\n", plural(int64(report.ReadPacks), "pack"), termui.Size(report.ReadBytes))
 	} else {
 		p.printf("the contents of packs were not read; --read-data does that\n")
 	}
 	if len(report.Problems) > 0 {
-		err := error(nil)
-		if p.json == nil {
-			err = fmt.Errorf("%d problems were found; what is not named above is intact", len(report.Problems))
-		}
-		return &statusError{statusDamage, err}
+		return &statusError{statusDamage, fmt.Errorf("%s found; what is not named above is intact", plural(int64(len(report.Problems)), "problem"))}
 	}
 	p.printf("no problems were found\n")
 	return nil
@@ -135,7 +131,7 @@ func (p *program) printProblem(pr repo.Problem) {
 		p.json.Write("problem", map[string]any{"object": pr.Object, "message": pr.Err.Error(), "chunks": chunks, "files": files, "more_files": pr.MoreFiles})
 		return
 	}
-	fmt.Fprintf(p.Stderr, "damaged: %s: %v\n", pr.Object, pr.Err)
+	fmt.Fprintf(p.Stderr, "damaged: %s\n", termui.Clean(pr.Object+": "+pr.Err.Error()))
 	if n := len(pr.Chunks); n > 0 {
 		fmt.Fprintf(p.Stderr, "  chunks lost: %d\n", n)
 	}
@@ -143,6 +139,6 @@ func (p *program) printProblem(pr repo.Problem) {
 		fmt.Fprintf(p.Stderr, "  needed by %s:%s\n", f.Snapshot.Short(), termui.Quote(f.Path))
 	}
 	if pr.MoreFiles > 0 {
-		fmt.Fprintf(p.Stderr, "  and by %s more files\n", termui.Count(int64(pr.MoreFiles)))
+		fmt.Fprintf(p.Stderr, "  and by %s\n", plural(int64(pr.MoreFiles), "more file"))
 	}
 }

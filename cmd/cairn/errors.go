@@ -37,16 +37,19 @@ func usagef(format string, args ...any) error {
 // statusError is an error whose exit status the command chose.
 type statusError struct {
 	status int
-	err    error // nil: everything has been said
+	err    error
 }
 
-func (e *statusError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
+func (e *statusError) Error() string { return e.err.Error() }
 func (e *statusError) Unwrap() error { return e.err }
+
+// hintError is an error with advice of its own.
+type hintError struct {
+	error
+	hint string
+}
+
+func (e *hintError) Unwrap() error { return e.error }
 
 // statusOf returns the exit status for an error.
 func statusOf(err error) int {
@@ -75,13 +78,16 @@ func statusOf(err error) int {
 
 // hint says what to do about an error, or nothing.
 func hint(err error) string {
+	var own *hintError
 	switch {
+	case errors.As(err, &own):
+		return own.hint
 	case errors.Is(err, repo.ErrNoRepository):
 		return "make one with: cairn init --repo PATH"
 	case errors.Is(err, repo.ErrExists):
 		return "choose another place, or use the repository that is there"
 	case errors.Is(err, seal.ErrWrongSecret):
-		return "check --password-file, CAIRN_PASSWORD_FILE, CAIRN_PASSWORD or --identity-file; cairn key list shows which keys there are"
+		return "check --password-file, --identity-file and the variables CAIRN_PASSWORD_FILE, CAIRN_PASSWORD and CAIRN_PASSWORD_COMMAND"
 	case errors.Is(err, repo.ErrWriteOnly):
 		return "run it where a key with full access is, with its --password-file or --identity-file"
 	case errors.Is(err, repo.ErrFenced):

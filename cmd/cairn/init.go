@@ -7,9 +7,9 @@ import (
 
 	"github.com/cairn-backup/cairn/backend/open"
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
-	"github.com/cairn-backup/cairn/seal"
 )
 
 func (p *program) initCommand() *cli.Command {
@@ -46,14 +46,14 @@ func (p *program) init(c *cli.Context) error {
 	}
 	r, err := repo.Init(c.Context, repo.Options{Storage: b, Cache: cacheDir(c), Observer: p.observer()}, params)
 	if err != nil {
-		return err
+		return cacheProblem(err, cacheDir(c))
 	}
 	defer r.Close()
 	if p.json != nil {
 		p.json.Write("summary", map[string]any{"id": r.ID().String(), "repository": b.String()})
 		return nil
 	}
-	p.printf("made repository %s\n  at %s\n", r.ID(), b)
+	p.printf("made repository %s\n  at %s\n", r.ID(), termui.Clean(b.String()))
 	if !p.quiet {
 		fmt.Fprintf(p.Stderr, `
 Without a key nothing in it can ever be read again, by anybody. Print a recovery
@@ -61,36 +61,7 @@ key now and keep it where this machine's fate can't reach it:
 
   cairn key export --repo %s
 
-`, c.String("repo"))
+`, shellWord(b.String()))
 	}
 	return nil
-}
-
-// newLock makes the lock for a new key: for --recipient, else a passphrase
-// from the file that the option names, the environment, or the terminal.
-func (p *program) newLock(c *cli.Context, fileOption string) (seal.Locker, error) {
-	if s := c.String("recipient"); s != "" {
-		r, err := seal.ParseRecipient(s)
-		if err != nil {
-			return nil, usagef("--recipient: %v", err)
-		}
-		return r, nil
-	}
-	var pass []byte
-	var err error
-	if fileOption == "password-file" {
-		pass, err = givenPassphrase(c)
-	} else if f := c.String(fileOption); f != "" {
-		pass, err = passphraseFile(f)
-	}
-	if err == nil && pass == nil {
-		pass, err = p.askNew("new passphrase")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(pass) == 0 {
-		return nil, usagef("the passphrase is empty")
-	}
-	return seal.Passphrase{Text: pass}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cairn-backup/cairn/backend/open"
 	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/seal"
@@ -136,10 +137,12 @@ func (p *program) keyRemove(c *cli.Context, r *repo.Repository) error {
 	if err != nil {
 		return err
 	}
-	p.printf("key %s: %s, %s access, %s\n", s.ID.Short(), s.Kind, s.Access, termui.Quote(s.Label))
-	question := "Remove this key?"
+	question := fmt.Sprintf("Remove key %s (%s, %s access, label %s)?", s.ID.Short(), s.Kind, s.Access, termui.Quote(s.Label))
+	if s.Current {
+		question += " It is the one in use now."
+	}
 	if s.Access == seal.WriteOnly {
-		question = "Remove this key? A new epoch begins: what is stored from now on is not deduplicated against what was stored before."
+		question += " A new epoch begins: what is stored from now on is not deduplicated against what was stored before."
 	}
 	if err := p.confirm(c, question); err != nil {
 		return err
@@ -167,7 +170,7 @@ func (p *program) keyPasswd(c *cli.Context, r *repo.Repository) error {
 	}
 	i := slices.IndexFunc(slots, func(s repo.SlotInfo) bool { return s.Current })
 	if i < 0 || slots[i].Kind != seal.PassphraseSlot {
-		return errors.New("the key in use is no passphrase; use cairn key add and cairn key remove")
+		return errors.New("the key in use is no passphrase; add another with cairn key add, then remove this one with cairn key remove")
 	}
 	lock, err := p.newLock(c, "new-password-file")
 	if err != nil {
@@ -181,7 +184,11 @@ func (p *program) keyPasswd(c *cli.Context, r *repo.Repository) error {
 	if err := r.RemoveSlot(c.Context, slots[i].ID); err != nil {
 		return fmt.Errorf("the new passphrase was added, but the old one could not be removed: %w", err)
 	}
-	return p.keyAdded(id, slots[i].Access)
+	if p.json != nil {
+		p.json.Write("summary", map[string]any{"id": id.String(), "access": slots[i].Access.String(), "removed": slots[i].ID.String()})
+	}
+	p.printf("the new passphrase is in force: key %s took the place of %s\n", id.Short(), slots[i].ID.Short())
+	return nil
 }
 
 const sheet = `cairn recovery sheet                                          %s
@@ -199,9 +206,10 @@ without a key that still works.
 To restore with nothing but this sheet:
 
   1. install cairn (this is %s)
-  2. write the recovery key into a file, say key.txt
+  2. write the recovery key into a file, say key.txt, in its lines as above
   3. cairn snapshots --repo %s --identity-file key.txt
-  4. cairn restore latest --target DIR --repo %s --identity-file key.txt
+  4. cairn restore ID --target DIR --repo %s --identity-file key.txt
+     with the ID of a snapshot of step 3
 `
 
 func (p *program) keyExport(c *cli.Context, r *repo.Repository) error {
@@ -217,13 +225,22 @@ func (p *program) keyExport(c *cli.Context, r *repo.Repository) error {
 	if err != nil {
 		return err
 	}
-	url := c.String("repo")
+	url := shellWord(p.location(c))
 	if p.json != nil {
 		p.json.Write("summary", map[string]any{"id": id.String(), "repository": r.ID().String(), "recovery_key": key.String()})
 		return nil
 	}
 	_, err = fmt.Fprintf(p.Stdout, sheet, now.Format(time.DateOnly), url, r.ID(), wrapKey(key.String()), version(), url, url)
 	return err
+}
+
+// location is the repository as it is found from any working directory.
+func (p *program) location(c *cli.Context) string {
+	b, err := p.storage(c, open.URL)
+	if err != nil { // it was open a moment ago
+		return c.String("repo")
+	}
+	return b.String()
 }
 
 // wrapKey breaks a key into lines that can be copied by hand.

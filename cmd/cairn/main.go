@@ -19,6 +19,8 @@ func main() {
 	// A heap that may grow by half instead of doubling costs next to no time.
 	debug.SetGCPercent(50)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the program at once, if it does not come to an end.
+	context.AfterFunc(ctx, stop)
 	status := run(ctx, os.Args, terminal{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
 	stop()
 	os.Exit(status)

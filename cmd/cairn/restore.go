@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -81,6 +82,7 @@ func (p *program) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	p.interrupted = "interrupted; some files are restored, each whole; run it again with --overwrite if-changed for the rest"
 	res, err := restore.Directory(c.Context, r, *o)
 	stop()
 	return p.restoreDone(s, res, err)
@@ -137,17 +139,32 @@ func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Opti
 	if p.json != nil {
 		p.json.Write("summary", restoreFields(res))
 	}
-	p.printf("would restore %s files, %s; would replace %s and delete %s; to be read: %s chunks, %s before compression\n",
-		termui.Count(res.Files), termui.Size(res.Bytes), termui.Count(res.Replaced), termui.Count(res.Deleted),
-		termui.Count(res.ReadChunks), termui.Size(res.ReadBytes))
+	p.printf("would restore %s, %s; would replace %s and delete %s; to be read: %s, %s before compression\n",
+		plural(res.Files, "file"), termui.Size(res.Bytes), plural(res.Replaced, "entry"), plural(res.Deleted, "entry"),
+		plural(res.ReadChunks, "chunk"), termui.Size(res.ReadBytes))
 	return nil
 }
+
+// maxShown is how much of a plan a question shows.
+const maxShown = 10
 
 // confirmRestore asks before a restore that would overwrite or delete
 // something. An empty or new target needs no plan.
 func (p *program) confirmRestore(c *cli.Context, r *repo.Repository, o restore.Options) error {
 	if names, err := os.ReadDir(o.Target); err != nil || len(names) == 0 {
 		return nil // new, empty, or an error that the restore itself will meet
+	}
+	if c.Bool("yes") {
+		return nil
+	}
+	var mu sync.Mutex
+	var some []string
+	o.Observer.Entry = func(path string, a restore.Action) {
+		mu.Lock()
+		defer mu.Unlock()
+		if (a == restore.Replaced || a == restore.Deleted) && len(some) < maxShown {
+			some = append(some, fmt.Sprintf("%s %s", a, termui.Quote(path)))
+		}
 	}
 	plan, err := restore.Plan(c.Context, r, o)
 	if err != nil {
@@ -156,7 +173,13 @@ func (p *program) confirmRestore(c *cli.Context, r *repo.Repository, o restore.O
 	if plan.Replaced == 0 && plan.Deleted == 0 {
 		return nil
 	}
-	return p.confirm(c, fmt.Sprintf("This replaces %s and deletes %s entries in %s.", termui.Count(plan.Replaced), termui.Count(plan.Deleted), termui.Quote(o.Target)))
+	for _, s := range some {
+		fmt.Fprintf(p.Stderr, "  would be %s\n", s)
+	}
+	if more := plan.Replaced + plan.Deleted - int64(len(some)); more > 0 {
+		fmt.Fprintf(p.Stderr, "  and %s; --dry-run lists all\n", termui.Count(more)+" more")
+	}
+	return p.confirm(c, fmt.Sprintf("This replaces %s and deletes %s in %s.", plural(plan.Replaced, "entry"), plural(plan.Deleted, "entry"), termui.Quote(o.Target)))
 }
 
 func (p *program) restoreObserver() restore.Observer {
@@ -179,7 +202,7 @@ func (p *program) restoreObserver() restore.Observer {
 			p.warn("%s: %v", termui.Quote(path), err)
 		},
 	}
-	if p.verbose || p.json != nil && p.verbose {
+	if p.verbose {
 		o.Entry = func(path string, a restore.Action) {
 			if p.json == nil {
 				fmt.Fprintf(p.Stdout, "%-9s %s\n", a, termui.Quote(path))
@@ -207,21 +230,21 @@ func (p *program) restoreDone(s chosen, res *restore.Result, err error) error {
 	if res == nil {
 		return err
 	}
-	if p.json != nil && err == nil && res.Damaged == 0 {
+	if p.json != nil {
 		f := restoreFields(res)
 		f["id"] = s.ID.String()
 		p.json.Write("summary", f)
 	}
-	p.printf("restored %s files, %s directories, %s others, %s, from snapshot %s\n", termui.Count(res.Files+res.Links),
-		termui.Count(res.Directories), termui.Count(res.Others), termui.Size(res.Bytes), s.ID.Short())
+	p.printf("restored %s, %s, %s, %s, from snapshot %s\n", plural(res.Files+res.Links, "file"),
+		plural(res.Directories, "directory"), plural(res.Others, "other"), termui.Size(res.Bytes), s.ID.Short())
 	if res.Verified > 0 {
-		p.printf("read back and compared %s files\n", termui.Count(res.Verified))
+		p.printf("read back and compared %s\n", plural(res.Verified, "file"))
 	}
 	if res.Unchanged+res.Kept > 0 {
-		p.printf("left %s that were there already\n", termui.Count(res.Unchanged+res.Kept))
+		p.printf("left alone, as it was there already: %s\n", plural(res.Unchanged+res.Kept, "entry"))
 	}
 	if err == nil && res.Damaged > 0 {
-		return &statusError{statusDamage, fmt.Errorf("%s files are damaged and stand as NAME.cairn-damaged", termui.Count(res.Damaged))}
+		return &statusError{statusDamage, fmt.Errorf("damaged, and restored as NAME.cairn-damaged: %s", plural(res.Damaged, "file"))}
 	}
 	if errors.Is(err, restore.ErrIncomplete) && !errors.Is(err, repo.ErrDamage) {
 		return &statusError{statusFailed, err}

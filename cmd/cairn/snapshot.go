@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/url"
 	"os"
 	"os/user"
 	"strings"
@@ -75,8 +77,12 @@ func (p *program) snapshot(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	p.interrupted = "interrupted; no snapshot was made, and nothing that was stored before is affected"
 	res, err := ingest.Snapshot(c.Context, r, *opts)
 	stop()
+	if errors.Is(err, fs.ErrNotExist) {
+		return &hintError{err, "check the path; no snapshot was made"}
+	}
 	if err != nil {
 		return err
 	}
@@ -124,11 +130,16 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		switch {
 		case a == "-":
 			opts.Streams = append(opts.Streams, ingest.Stream{Name: c.String("stdin-name"), Reader: p.Stdin})
+		case a == "":
+			return usagef("a source is empty")
+		case hasScheme && hasPassword(a):
+			return usagef("the URL of the %s source contains a password, which the process list and the shell's history would show; remove it, and %s",
+				scheme, betterWay(scheme))
 		case hasScheme || strings.HasPrefix(a, "tar:"):
 			if !hasScheme {
 				scheme = "tar"
 			}
-			return usagef("source %q: this version of cairn has no %s sources; write ./%s if it is a path", a, scheme, a)
+			return usagef("source %s: this version of cairn has no %s sources; write ./%s if it is a path", a, scheme, a)
 		default:
 			opts.Paths = append(opts.Paths, a)
 		}
@@ -151,6 +162,36 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		return usagef("what to take? give at least one path, -, or --command")
 	}
 	return nil
+}
+
+// hasPassword reports whether a URL has a password, where URLs have one or
+// where people put one. It suspects what it can't read.
+func hasPassword(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil {
+		return true
+	}
+	if _, ok := u.User.Password(); ok {
+		return true
+	}
+	for key := range u.Query() {
+		key = strings.ToLower(key)
+		if strings.Contains(key, "pass") || strings.Contains(key, "secret") {
+			return true
+		}
+	}
+	return false
+}
+
+// betterWay says how to give a password to what a scheme stands for.
+func betterWay(scheme string) string {
+	switch scheme {
+	case "postgres", "postgresql":
+		return "set PGPASSFILE or PGPASSWORD"
+	case "redis", "rediss":
+		return "set REDISCLI_AUTH"
+	}
+	return "give it through the environment or a file"
 }
 
 // lines reads the lines of a file that are not empty.
@@ -275,7 +316,7 @@ func (p *program) snapshotEntry(path string, change ingest.Change, size uint64) 
 
 func snapshotLine(c *ingest.Progress) string {
 	done, seen := c.BytesDone.Load(), c.Bytes.Load()
-	line := fmt.Sprintf("%s entries, %s read", termui.Count(c.FilesDone.Load()), termui.Size(done))
+	line := fmt.Sprintf("%s, %s read", plural(c.FilesDone.Load(), "entry"), termui.Size(done))
 	if c.WalkFinished.Load() && seen > 0 {
 		return fmt.Sprintf("%s of %s", line, termui.Size(seen))
 	}
@@ -290,28 +331,23 @@ func (p *program) snapshotDone(res *ingest.Result, dry bool) error {
 			"files": t.Files, "dirs": t.Dirs, "others": t.Others, "bytes_read": t.Bytes, "bytes_added": t.NewRaw, "bytes_stored": t.NewStored,
 			"files_new": t.New, "files_changed": t.Changed, "files_unmodified": t.Unmodified, "entries_removed": t.Removed,
 			"unreadable": t.Unreadable, "duration": res.Duration.Seconds(), "incomplete": res.Partial, "skipped": res.Skipped, "dry_run": dry,
-		}
-		if !res.ID.IsZero() {
-			f["id"] = res.ID.String()
-		}
-		if !res.Parent.IsZero() {
-			f["parent"] = res.Parent.String()
+			"id": idOrNull(res.ID), "parent": idOrNull(res.Parent),
 		}
 		p.json.Write("summary", f)
 	}
-	what := "snapshot " + res.ID.Short() + " saved"
+	what, added := "snapshot "+res.ID.Short()+" saved", "added"
 	switch {
 	case dry:
-		what = "dry run, nothing was stored"
+		what, added = "dry run, nothing was stored", "would add"
 	case res.Skipped:
 		what = "nothing has changed since snapshot " + res.Parent.Short() + ", no snapshot was made"
 	}
-	p.printf("%s: %s files (%s new, %s changed, %s unmodified, %s entries removed), %s in %s\n", what,
-		termui.Count(int64(t.Files)), termui.Count(int64(t.New)), termui.Count(int64(t.Changed)), termui.Count(int64(t.Unmodified)),
-		termui.Count(int64(t.Removed)), termui.Size(int64(t.Bytes)), termui.Duration(res.Duration))
-	p.printf("  added %s, stored as %s\n", termui.Size(int64(t.NewRaw)), termui.Size(int64(t.NewStored)))
+	p.printf("%s: %s (%s new, %s changed, %s unmodified, %s removed), %s in %s\n", what,
+		plural(t.Files, "file"), termui.Count(int64(t.New)), termui.Count(int64(t.Changed)), termui.Count(int64(t.Unmodified)),
+		plural(t.Removed, "entry"), termui.Size(int64(t.Bytes)), termui.Duration(res.Duration))
+	p.printf("  %s %s, stored as %s\n", added, termui.Size(int64(t.NewRaw)), termui.Size(int64(t.NewStored)))
 	if res.Partial {
-		return &statusError{statusIncomplete, fmt.Errorf("%s items could not be read; the snapshot lacks them and is marked incomplete", termui.Count(int64(t.Unreadable)))}
+		return &statusError{statusIncomplete, fmt.Errorf("%s could not be read; the snapshot lacks what is named above, and is marked as incomplete", plural(t.Unreadable, "item"))}
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,6 +21,9 @@ func (p *program) snapshotsCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
+			if c.IsSet("latest") && c.Int("latest") < 1 {
+				return usagef("--latest %d: want a number from 1", c.Int("latest"))
+			}
 			r, err := p.open(c)
 			if err != nil {
 				return err
@@ -38,9 +40,6 @@ func (p *program) snapshots(c *cli.Context, r *repo.Repository) error {
 		return err
 	}
 	if c.IsSet("latest") {
-		if c.Int("latest") < 1 {
-			return usagef("--latest wants a number from 1")
-		}
 		found = newestOfEach(found, c.Int("latest"))
 	}
 	if p.json == nil {
@@ -53,7 +52,7 @@ func (p *program) snapshots(c *cli.Context, r *repo.Repository) error {
 		}
 	}
 	for i := len(found) - 1; i >= 0 && p.json != nil; i-- {
-		p.json.Write("snapshot", snapshotFields(found[i]))
+		p.json.Write("snapshot", messageOf(found[i]))
 	}
 	if p.json != nil {
 		p.json.Write("summary", map[string]any{"snapshots": len(found), "damaged": len(damage)})
@@ -107,24 +106,41 @@ func snapshotRow(s *repo.Snapshot) []string {
 		fmt.Sprintf("+%d ~%d -%d", b.Totals.New, b.Totals.Changed, b.Totals.Removed))
 }
 
-func snapshotFields(s *repo.Snapshot) map[string]any {
-	f := map[string]any{
-		"id": s.ID.String(), "time": s.Open.Time.Format(time.RFC3339Nano), "host": s.Open.Host,
-		"incomplete": s.Open.Flags&snapshot.Incomplete != 0,
-	}
-	if !s.Open.Parent.IsZero() {
-		f["parent"] = s.Open.Parent.String()
+// snapshotMessage is what scripts learn of a snapshot. What the key can't read is
+// null.
+type snapshotMessage struct {
+	ID          string   `json:"id"`
+	Time        string   `json:"time"`
+	Host        string   `json:"host"`
+	Tags        []string `json:"tags"`
+	Sources     []string `json:"sources"`
+	Parent      any      `json:"parent"` // null: none
+	Files       *uint64  `json:"files"`
+	BytesRead   *uint64  `json:"bytes_read"`
+	BytesAdded  *uint64  `json:"bytes_added"`
+	BytesStored *uint64  `json:"bytes_stored"`
+	New         *uint64  `json:"files_new"`
+	Changed     *uint64  `json:"files_changed"`
+	Unmodified  *uint64  `json:"files_unmodified"`
+	Removed     *uint64  `json:"entries_removed"`
+	Unreadable  *uint64  `json:"unreadable"`
+	Incomplete  bool     `json:"incomplete"`
+	Duration    *float64 `json:"duration"` // seconds
+	User        *string  `json:"user"`
+	Program     *string  `json:"program"`
+}
+
+func messageOf(s *repo.Snapshot) snapshotMessage {
+	m := snapshotMessage{
+		ID: s.ID.String(), Time: stamp(s.Open.Time), Host: s.Open.Host, Parent: idOrNull(s.Open.Parent),
+		Tags: []string{}, Sources: sourceNames(s), Incomplete: s.Open.Flags&snapshot.Incomplete != 0,
 	}
 	if b := s.Body; b != nil {
-		tags := b.Tags
-		if tags == nil {
-			tags = []string{}
-		}
-		f["tags"], f["sources"], f["user"], f["program"] = tags, sourceNames(s), b.User, b.Program
-		f["files"], f["bytes_read"], f["bytes_added"], f["bytes_stored"] = b.Totals.Files, b.Totals.Bytes, b.Totals.NewRaw, b.Totals.NewStored
-		f["files_new"], f["files_changed"], f["files_unmodified"] = b.Totals.New, b.Totals.Changed, b.Totals.Unmodified
-		f["entries_removed"], f["unreadable"] = b.Totals.Removed, b.Totals.Unreadable
-		f["duration"] = b.End.Sub(b.Start).Seconds()
+		t, duration := &b.Totals, b.End.Sub(b.Start).Seconds()
+		m.Tags = append(m.Tags, b.Tags...)
+		m.Files, m.BytesRead, m.BytesAdded, m.BytesStored = &t.Files, &t.Bytes, &t.NewRaw, &t.NewStored
+		m.New, m.Changed, m.Unmodified, m.Removed, m.Unreadable = &t.New, &t.Changed, &t.Unmodified, &t.Removed, &t.Unreadable
+		m.Duration, m.User, m.Program = &duration, &b.User, &b.Program
 	}
-	return f
+	return m
 }

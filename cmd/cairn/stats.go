@@ -23,6 +23,7 @@ func (p *program) statsCommand() *cli.Command {
 // growth is what the snapshots of one host and its sources came to.
 type growth struct {
 	host, sources string
+	names         []string // of the sources
 	snapshots     int
 	last          uint64 // bytes of the newest snapshot
 	bytes         uint64 // of all snapshots, as if each were kept whole
@@ -56,7 +57,7 @@ func (p *program) stats(c *cli.Context, r *repo.Repository) error {
 	if p.json != nil {
 		for _, g := range groups {
 			p.json.Write("group", map[string]any{
-				"host": g.host, "sources": g.sources, "snapshots": g.snapshots, "newest_bytes": g.last, "bytes": g.bytes, "bytes_added": g.added, "bytes_stored": g.stored,
+				"host": g.host, "sources": g.names, "snapshots": g.snapshots, "newest_bytes": g.last, "bytes": g.bytes, "bytes_added": g.added, "bytes_stored": g.stored,
 			})
 		}
 		p.json.Write("summary", map[string]any{
@@ -78,10 +79,10 @@ func (p *program) stats(c *cli.Context, r *repo.Repository) error {
 	if err := p.print(t); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.Stdout, "\n%s snapshots of %s in all take %s (%.1f times less)\n", termui.Count(int64(len(found))), termui.Size(int64(logical)),
+	fmt.Fprintf(p.Stdout, "\n%s of %s in all take %s (%.1f times less)\n", plural(int64(len(found)), "snapshot"), termui.Size(int64(logical)),
 		termui.Size(usage.Bytes()), ratio)
-	fmt.Fprintf(p.Stdout, "  data  %s packs, %s\n  meta  %s packs, %s\n  index %s for %s chunks\n", termui.Count(int64(usage.DataPacks)), termui.Size(usage.DataBytes),
-		termui.Count(int64(usage.MetaPacks)), termui.Size(usage.MetaBytes), termui.Size(usage.IndexBytes), termui.Count(usage.Chunks))
+	fmt.Fprintf(p.Stdout, "  data  %s, %s\n  meta  %s, %s\n  index %s for %s\n", plural(int64(usage.DataPacks), "pack"), termui.Size(usage.DataBytes),
+		plural(int64(usage.MetaPacks), "pack"), termui.Size(usage.MetaBytes), termui.Size(usage.IndexBytes), plural(usage.Chunks, "chunk"))
 	return nil
 }
 
@@ -93,7 +94,7 @@ func grow(found []*repo.Snapshot) []*growth {
 		sources := strings.Join(sourceNames(s), ", ")
 		g := byKey[s.Open.Host+"\x00"+sources]
 		if g == nil {
-			g = &growth{host: s.Open.Host, sources: sources}
+			g = &growth{host: s.Open.Host, sources: sources, names: sourceNames(s)}
 			if s.Body != nil {
 				g.last = s.Body.Totals.Bytes
 			}
