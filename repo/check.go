@@ -186,6 +186,7 @@ func (c *checker) checkIndex(ctx context.Context) error {
 		}
 	}
 	slices.Sort(c.report.Leftovers)
+	c.orphans.Store(nil) // there may be others than at the last check
 	return c.findOrphans(ctx)
 }
 

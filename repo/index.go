@@ -181,8 +181,17 @@ func (r *Repository) readDirectory(ctx context.Context, info backend.Info) ([]pa
 // findOrphans reads, once, the directories of the packs that no segment knows.
 // It makes the loss of segments cost time instead of data.
 func (r *Repository) findOrphans(ctx context.Context) error {
-	r.orphansOnce.Do(func() { r.orphans, r.orphansErr = r.readOrphans(ctx) })
-	return r.orphansErr
+	r.orphansMu.Lock()
+	defer r.orphansMu.Unlock()
+	if r.orphans.Load() != nil {
+		return nil
+	}
+	found, err := r.readOrphans(ctx)
+	if err != nil {
+		return err // and the next who asks tries again
+	}
+	r.orphans.Store(&found)
+	return nil
 }
 
 func (r *Repository) readOrphans(ctx context.Context) (map[chunk.ID][]index.Place, error) {
@@ -199,9 +208,12 @@ func (r *Repository) readOrphans(ctx context.Context) (map[chunk.ID][]index.Plac
 	found := make(map[chunk.ID][]index.Place)
 	for id, info := range packs {
 		entries, err := r.readDirectory(ctx, info)
-		if err != nil {
+		if errors.Is(err, ErrDamage) {
 			r.opts.Observer.warn(fmt.Errorf("pack that no index segment knows: %w", err))
 			continue
+		}
+		if err != nil {
+			return nil, err // a chunk must not count as lost because of it
 		}
 		for _, e := range entries {
 			found[e.ID] = append(found[e.ID], index.Place{Pack: id, PackKind: packKindOf(info.Name), Entry: e})
@@ -216,7 +228,10 @@ func (r *Repository) places(dst []index.Place, id chunk.ID) ([]index.Place, erro
 	if err != nil {
 		return dst, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 	}
-	return append(dst, r.orphans[id]...), nil
+	if orphans := r.orphans.Load(); orphans != nil {
+		dst = append(dst, (*orphans)[id]...)
+	}
+	return dst, nil
 }
 
 // lookup asks the local index. If it was found damaged, it is filled again.

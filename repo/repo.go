@@ -18,6 +18,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -100,10 +101,9 @@ type Repository struct {
 	packs   packKeys
 
 	// orphans is the index of packs that no segment knows, read from their
-	// directories when a chunk was not found otherwise.
-	orphans     map[chunk.ID][]index.Place
-	orphansOnce sync.Once
-	orphansErr  error
+	// directories when a chunk was not found otherwise; nil before that.
+	orphans   atomic.Pointer[map[chunk.ID][]index.Place]
+	orphansMu sync.Mutex // held while they are read
 }
 
 // maxConfig bounds a config object: thousands of slots and epochs.

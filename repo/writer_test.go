@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/cairn-backup/cairn/backend/faulty"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
@@ -173,6 +174,29 @@ func TestLostSegmentsConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// That a pack's directory can't be read now does not make its chunks lost for
+// ever.
+func TestLostSegmentsAndFault(t *testing.T) {
+	w := newRepository(t)
+	f := w.someFiles()
+	id := w.mustBackup(w.stranger(admin), "a", f)
+	w.delete(w.names("index/")...)
+	for _, rule := range []string{"list data/ #1: err EIO", "readat data/* #1: err EIO", "readat meta/* #1: err EIO"} {
+		in, err := faulty.Parse(rule)
+		w.must(err)
+		w.must(w.use(in.Wrap(w.storage), "", func(r *repo.Repository) error {
+			s, _ := w.snapshots(r).Get(id)
+			_, err := restore(t.Context(), r, s)
+			w.wants(err, faulty.ErrInjected)
+			if errors.Is(err, repo.ErrDamage) {
+				t.Errorf("%s: a fault on the way is not damage: %v", rule, err)
+			}
+			w.has(r, id, f)
+			return nil
+		}))
+	}
 }
 
 func TestPutRefuses(t *testing.T) {
