@@ -194,7 +194,7 @@ func TestFaultyRemoveSlot(t *testing.T) {
 		t.Run(access.String(), func(t *testing.T) {
 			w := newRepository(t)
 			slot := w.addSlot("old", access)
-			f := w.someFiles()
+			f := files{"x": w.random.bytes(1000)}
 			id := w.mustBackup(w.stranger("old"), "first", f)
 			work := func(w *world, b backend.Interface, cache string) error {
 				return w.use(b, cache, func(r *repo.Repository) error { return r.RemoveSlot(w.Context(), slot) })

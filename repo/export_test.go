@@ -2,7 +2,9 @@ package repo
 
 import (
 	"context"
+	"errors"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/repo/config"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
@@ -18,6 +20,26 @@ var (
 func (r *Repository) Sealer() (protocol.Sealer, error) { return r.sealer() }
 
 func (r *Repository) Ring() *seal.Keyring { return r.ring }
+
+// Condemn replaces the condemned list with one that r's key signs.
+func (r *Repository) Condemn(ctx context.Context, packs ...protocol.CondemnedPack) error {
+	list := protocol.Condemned{Generation: 1, Phase: protocol.Waiting, Packs: packs}
+	old, err := backend.ReadAll(ctx, r.storage, condemnedName, maxCondemned)
+	if errors.Is(err, backend.ErrNotExist) {
+		old, err = nil, nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.storage.(backend.Swapper).Swap(ctx, condemnedName, old, list.Sign(r.id, r.signing))
+}
+
+// Forget writes a tombstone that r's key signs.
+func (r *Repository) Forget(ctx context.Context, forgotten ...protocol.Forgotten) error {
+	t := protocol.Tombstone{Time: r.opts.Now(), Forgotten: forgotten}
+	object := t.Sign(r.id, r.signing)
+	return backend.PutBytes(ctx, r.storage, tombstonesPrefix+seal.Sum[any](object).String(), object)
+}
 
 // LeaseID returns the lease under which the writer writes now.
 func (w *Writer) LeaseID() protocol.LeaseID { return w.lease.id }
