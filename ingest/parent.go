@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -178,32 +179,66 @@ func (w *walker) racy(e *snapshot.Entry) bool {
 
 // reuse gives a file the contents that it has in the parent, if it is
 // unchanged and all its chunks are still there to rely on. (If some are not,
-// reading the file again heals the repository.)
-func (w *walker) reuse(e *snapshot.Entry) (bool, error) {
+// reading the file again heals the repository.) same reports whether it is
+// unchanged, reused or not.
+func (w *walker) reuse(e *snapshot.Entry) (reused, same bool, err error) {
 	o := w.old(e)
 	if o == nil {
-		return false, nil
+		return false, false, nil
 	}
 	for _, x := range o.Extents {
-		if x.Chunk.IsZero() {
-			continue
-		}
 		if w.parent.thin[x.Chunk] {
-			return false, nil
+			return false, true, nil
 		}
-		if c := &w.parent.has1; c.id != x.Chunk {
-			ok, err := w.writer.Has(repo.Ref{ID: x.Chunk, Kind: chunk.Data})
-			if err != nil {
-				return false, err
-			}
-			c.id, c.ok = x.Chunk, ok
-		}
-		if !w.parent.has1.ok {
-			return false, nil
+		if ok, err := w.isStored(x); !ok {
+			return false, true, err
 		}
 	}
-	// A list tree is taken over unseen: the parent was listed after this run's
-	// lease, so prune keeps what it needs.
+	if o.List != nil {
+		if ok, err := w.keepList(o); !ok {
+			return false, true, err
+		}
+	}
 	e.Xattrs, e.Hash, e.Extents, e.List = o.Xattrs, o.Hash, o.Extents, o.List
-	return true, nil
+	return true, true, nil
+}
+
+// isStored reports whether the chunk of an extent is there to rely on.
+func (w *walker) isStored(x snapshot.Extent) (bool, error) {
+	if x.IsHole() {
+		return true, nil
+	}
+	if c := &w.parent.has1; c.id != x.Chunk {
+		ok, err := w.writer.Has(repo.Ref{ID: x.Chunk, Kind: chunk.Data})
+		if err != nil {
+			return false, err
+		}
+		c.id, c.ok = x.Chunk, ok
+	}
+	return w.parent.has1.ok, nil
+}
+
+// keepList reports whether all chunks in the list tree of a file of the parent
+// are there to rely on. It builds the tree again meanwhile, since storing a
+// node that is there costs only a look-up, and one that got lost comes back.
+func (w *walker) keepList(o *snapshot.Entry) (bool, error) {
+	list := snapshot.NewListBuilder(w.keys.TreeCut, w.sink(chunk.List))
+	next := snapshot.Extents(w.ctx, w.repo, o)
+	for {
+		x, err := next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return false, w.ctx.Err() // the list can't be read: the file can
+		}
+		if ok, err := w.isStored(x); !ok {
+			return false, err
+		}
+		if err := list.Add(w.ctx, x); err != nil {
+			return false, err
+		}
+	}
+	root, err := list.Finish(w.ctx)
+	return root == *o.List, err
 }

@@ -254,7 +254,7 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 	w.opts.Observer.Progress.Bytes.Add(st.Size)
 	e.Type = snapshot.File
 	e.Size = uint64(st.Size)
-	reused, err := w.reuse(&e)
+	reused, same, err := w.reuse(&e)
 	if err != nil {
 		return err
 	}
@@ -262,15 +262,15 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 	if reused || isCopy {
 		w.opts.Observer.Progress.BytesDone.Add(st.Size)
 	}
-	if reused {
-		return w.addAs(e, Unmodified)
-	}
-	if isCopy {
-		return w.add(e)
-	}
 	change := New
-	if w.parent.has(e.Key) {
+	switch {
+	case same: // perhaps it is read only to be bundled anew
+		change = Unmodified
+	case w.parent.has(e.Key):
 		change = Changed
+	}
+	if reused || isCopy {
+		return w.addAs(e, change)
 	}
 	if st.Size >= smallFile {
 		w.job.large = append(w.job.large, largeWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
