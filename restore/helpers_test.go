@@ -40,7 +40,7 @@ func newFixture(t *testing.T) *fixture {
 	f.must(os.Mkdir(f.source, 0o755))
 	var err error
 	f.repo, err = repo.Init(t.Context(), repo.Options{Storage: f.storage, Cache: t.TempDir()}, repo.Params{
-		Chunker:  chunk.Params{Algorithm: chunk.FastCDC, Min: 16 << 10, Avg: 64 << 10, Max: 256 << 10},
+		Chunker:  chunk.Params{Algorithm: chunk.FastCDC, Min: 8 << 10, Avg: 16 << 10, Max: 64 << 10},
 		PackSize: 1 << 20,
 		Lock:     seal.Passphrase{Text: []byte("secret"), Cost: seal.Cost{Passes: 1, Memory: 8, Lanes: 1}},
 	})
