@@ -11,86 +11,92 @@ import (
 	"github.com/cairn-backup/cairn/chunk"
 )
 
-// Sink stores the plaintext of a node and returns its ID. It must not keep
-// the slice.
-type Sink func(ctx context.Context, plaintext []byte) (chunk.ID, error)
-
-// Root is the root node of a tree.
-type Root struct {
-	ID    chunk.ID
-	Level uint8 // 0: the root is a leaf
-}
-
-// Where nodes end. Beyond the minimum a node ends behind a key whose hash has
-// so many zero bits; at the maximum it ends anyway. Leaves come to some 25 KB.
+// Where nodes end. At the minimum size and beyond, a node ends behind a key
+// whose hash has so many zero bits; at the maximum it ends anyway. Leaves come
+// to some 20 KiB. They also end at a maximum of keys, far from MaxNodeKeys.
 const (
-	minLeaf   = 8 << 10
-	minInner  = 4 << 10
-	maxNode   = 64 << 10
-	leafMask  = 1<<8 - 1
-	innerMask = 1<<6 - 1
+	minLeaf     = 8 << 10
+	minInner    = 4 << 10
+	maxCut      = 64 << 10
+	maxCutKeys  = 1 << 20
+	leafMask    = 1<<8 - 1
+	innerMask   = 1<<6 - 1
+	minChildren = 2 // so that each level has fewer nodes than the one below
 )
 
-// Builder makes a tree of entries that are added in ascending order of their
-// keys. Its memory is that of one node a level. The same entries always make the same tree.
-// Not for concurrent use.
-type Builder struct {
-	sink   Sink
-	cut    *blake3.Hasher
-	leaf   leafEncoder
-	first  Key
-	last   Key
-	any    bool
-	bytes  uint64
-	levels []*level
+// cutter hashes keys to find out where nodes end. Without its key, nobody can
+// tell or choose these places.
+type cutter struct {
+	hasher *blake3.Hasher
 	buf    []byte
+	sum    [32]byte
 }
 
-// level collects the children of the node that is being made at one level
-// above the leaves.
-type level struct {
-	children []child
-	size     int
-}
-
-// NewBuilder returns a builder that stores nodes with sink. cutKey makes
-// secret where nodes end.
-func NewBuilder(cutKey [32]byte, sink Sink) *Builder {
-	h, err := blake3.NewKeyed(cutKey[:])
+func newCutter(key [32]byte) *cutter {
+	h, err := blake3.NewKeyed(key[:])
 	if err != nil {
 		panic("internal error: " + err.Error()) // the key size is fixed
 	}
-	b := &Builder{sink: sink, cut: h}
-	b.leaf.reset()
-	return b
+	return &cutter{hasher: h}
 }
 
-// hash returns the first eight bytes of the keyed hash of a level and a key.
-func (b *Builder) hash(level uint8, key Key) uint64 {
-	b.cut.Reset()
-	b.cut.Write([]byte{level})
-	b.cut.WriteString(string(key))
-	var sum [32]byte
-	b.cut.Sum(sum[:0])
-	return binary.LittleEndian.Uint64(sum[:])
+// hash returns the first eight bytes of the keyed hash of a level and an item.
+func (c *cutter) hash(level uint8, item string) uint64 {
+	c.buf = append(append(c.buf[:0], level), item...)
+	c.hasher.Reset()
+	c.hasher.Write(c.buf)
+	return binary.LittleEndian.Uint64(c.hasher.Sum(c.sum[:0]))
 }
 
-// Add adds an entry. It does not keep it.
+// Builder makes a tree of entries that come in ascending order of their keys,
+// each after the directory that it is in. The same entries always make the
+// same tree. It needs the memory of one node a level, and is for one goroutine.
+type Builder struct {
+	sink   Sink
+	cut    *cutter
+	seq    sequence
+	leaf   leafEncoder
+	levels []*level // levels[i] collects the children of a node of level i+1
+	buf    []byte
+	err    error // the first one, or that Finish was called
+}
+
+type level struct {
+	innerEncoder
+	total uint64   // children so far, those in finished nodes too
+	only  chunk.ID // the first child
+}
+
+// NewBuilder returns a builder that stores nodes with sink. cutKey, the tree cut
+// key of the repository, makes secret where nodes end.
+func NewBuilder(cutKey [32]byte, sink Sink) *Builder {
+	return &Builder{sink: sink, cut: newCutter(cutKey)}
+}
+
+var errFinished = errors.New("tree is finished")
+
+// Add adds an entry. It does not keep it. After an error the builder is of no
+// use.
 func (b *Builder) Add(ctx context.Context, e *Entry) error {
-	if err := e.Validate(); err != nil {
+	if b.err == nil {
+		b.err = b.add(ctx, e)
+	}
+	return b.err
+}
+
+func (b *Builder) add(ctx context.Context, e *Entry) error {
+	shared, err := b.seq.next(e, false)
+	if err != nil {
 		return err
 	}
-	if b.any && e.Key <= b.last {
-		return fmt.Errorf("entry %q does not come after %q", e.Key.Path(), b.last.Path())
+	if b.leaf.n == 0 {
+		shared = 0
 	}
-	if b.leaf.count == 0 {
-		b.first = e.Key
+	if err := b.leaf.add(e, shared); err != nil {
+		return err
 	}
-	b.leaf.add(e)
-	b.last, b.any = e.Key, true
-	b.bytes += e.Size
 	size := b.leaf.size()
-	if size >= maxNode || size >= minLeaf && b.hash(0, e.Key)&leafMask == 0 {
+	if size >= maxCut || b.leaf.keyBytes >= maxCutKeys || size >= minLeaf && b.cut.hash(0, string(e.Key))&leafMask == 0 {
 		return b.endLeaf(ctx)
 	}
 	return nil
@@ -102,68 +108,78 @@ func (b *Builder) endLeaf(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := child{first: b.first, id: id, entries: uint64(b.leaf.count), bytes: b.bytes}
+	c := Child{Key: b.leaf.first, ID: id, Entries: b.leaf.n, Bytes: b.leaf.contents}
 	b.leaf.reset()
-	b.bytes = 0
-	return b.addChild(ctx, 1, c)
+	return b.addChild(ctx, 0, c)
 }
 
 // addChild adds a finished node to the one above it.
-func (b *Builder) addChild(ctx context.Context, at int, c child) error {
-	if at > len(b.levels) {
+func (b *Builder) addChild(ctx context.Context, at int, c Child) error {
+	if at == len(b.levels) {
 		b.levels = append(b.levels, new(level))
 	}
-	l := b.levels[at-1]
-	l.children = append(l.children, c)
-	l.size += 48 + len(c.first)
-	if len(l.children) > 1 && (l.size >= maxNode || l.size >= minInner && b.hash(uint8(at), c.first)&innerMask == 0) {
+	l := b.levels[at]
+	if l.total++; l.total == 1 {
+		l.only = c.ID
+	}
+	if c.Entries == 0 {
+		return nil // the leaf of an empty tree, which has nothing above it
+	}
+	if err := l.add(c); err != nil {
+		return err
+	}
+	size := l.size()
+	if l.n >= minChildren && (size >= maxCut || l.keyBytes >= maxCutKeys ||
+		size >= minInner && b.cut.hash(uint8(at+1), string(c.Key))&innerMask == 0) {
 		return b.endInner(ctx, at)
 	}
 	return nil
 }
 
 func (b *Builder) endInner(ctx context.Context, at int) error {
-	if at > maxLevel {
-		return errors.New("the tree is too high")
+	if at+1 > MaxLevel {
+		return fmt.Errorf("tree of more than %d levels", MaxLevel)
 	}
-	l := b.levels[at-1]
-	b.buf = appendInner(b.buf[:0], uint8(at), l.children)
+	l := b.levels[at]
+	b.buf = l.appendTo(b.buf[:0], uint8(at+1))
 	id, err := b.sink(ctx, b.buf)
 	if err != nil {
 		return err
 	}
-	c := child{first: l.children[0].first, id: id}
-	for _, x := range l.children {
-		c.entries += x.entries
-		c.bytes += x.bytes
-	}
-	l.children, l.size = l.children[:0], 0
+	c := Child{Key: l.first, ID: id, Entries: l.sum.entries, Bytes: l.sum.bytes}
+	l.reset()
 	return b.addChild(ctx, at+1, c)
 }
 
-// Finish stores what is not stored yet and returns the root. The builder is of
-// no use then.
+// Finish stores the nodes that are not full and returns the root. A tree
+// without entries is an empty leaf. The builder is of no use afterwards.
 func (b *Builder) Finish(ctx context.Context) (Root, error) {
-	if b.leaf.count > 0 || !b.any {
-		if !b.any {
-			id, err := b.sink(ctx, b.leaf.appendTo(nil))
-			return Root{ID: id}, err
-		}
+	if b.err != nil {
+		return Root{}, b.err
+	}
+	root, err := b.finish(ctx)
+	b.err = errFinished
+	return root, err
+}
+
+func (b *Builder) finish(ctx context.Context) (Root, error) {
+	if b.leaf.n > 0 || len(b.levels) == 0 {
 		if err := b.endLeaf(ctx); err != nil {
 			return Root{}, err
 		}
 	}
-	for at := 1; at <= len(b.levels); at++ {
-		l := b.levels[at-1]
-		top := at == len(b.levels)
-		if top && len(l.children) == 1 {
-			return Root{ID: l.children[0].id, Level: uint8(at - 1)}, nil
+	// The root is the only node of the lowest level that has but one. Nodes of
+	// two children or more make each level shorter than the one below.
+	for at := 0; ; at++ {
+		l := b.levels[at]
+		if l.total == 1 {
+			return Root{ID: l.only, Level: uint8(at)}, nil
 		}
-		if len(l.children) > 0 {
-			if err := b.endInner(ctx, at); err != nil {
-				return Root{}, err
-			}
+		if l.n == 0 {
+			continue
+		}
+		if err := b.endInner(ctx, at); err != nil {
+			return Root{}, err
 		}
 	}
-	return Root{}, errors.New("internal error: a tree without a root")
 }

@@ -1,412 +1,332 @@
 package snapshot
 
 import (
-	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/internal/wire"
 	"github.com/cairn-backup/cairn/seal"
 )
 
-// Flags of an entry in a leaf.
-const (
-	flagLink    = 1
-	flagXattrs  = 2
-	flagList    = 4
-	flagPartial = 8
-)
+// Leaf is a node of level 0: a run of entries in the order of their keys. A
+// leaf can be decoded into again and again, which saves allocations. It is not safe for
+// concurrent use.
+type Leaf struct {
+	Entries []Entry
 
-type owner struct {
-	uid, gid    uint32
-	user, group string
+	// What the entries point to. It is theirs: copies of entries outlive the
+	// next Decode.
+	extents []Extent
+	xattrs  []Xattr
+
+	// Tables, kept for the next Decode.
+	owners  []owner
+	chunks  []leafChunk
+	keys    keyReader
+	names   map[string]string // makes one string of equal names
+	seenIDs map[chunk.ID]struct{}
+	seenOwn map[owner]struct{}
 }
 
-type chunkRef struct {
+type leafChunk struct {
 	id   chunk.ID
 	size uint32
 }
 
-// leafEncoder collects the entries of a leaf. Tables come first in a leaf but
-// are known last, so entries are encoded into a buffer of their own.
-type leafEncoder struct {
-	entries  []byte
-	count    int
-	owners   []byte
-	ownerOf  map[owner]int
-	chunks   []byte
-	chunkOf  map[chunkRef]int
-	prev     Key
-	sec      int64
-	inode    uint64
-	partOf   int    // table position of the last part
-	partEnd  uint32 // its end
-	lastUID  owner
-	lastIdx  int
-	lastRef  chunkRef
-	lastRefI int
-}
+// Smallest encodings, which bound counts by the bytes that are left.
+const (
+	minOwner = 4
+	minChunk = chunk.IDSize + 1
+	minEntry = 11
+	minXattr = 2
+)
 
-func (l *leafEncoder) reset() {
-	if l.ownerOf == nil {
-		l.ownerOf, l.chunkOf = make(map[owner]int), make(map[chunkRef]int)
-	}
-	clear(l.ownerOf)
-	clear(l.chunkOf)
-	*l = leafEncoder{
-		entries: l.entries[:0], owners: l.owners[:0], chunks: l.chunks[:0], ownerOf: l.ownerOf, chunkOf: l.chunkOf,
-		partOf: -1, lastIdx: -1, lastRefI: -1,
-	}
-}
-
-func (l *leafEncoder) size() int { return 1 + len(l.owners) + len(l.chunks) + len(l.entries) }
-
-func (l *leafEncoder) owner(e *Entry) int {
-	o := owner{e.UID, e.GID, e.User, e.Group}
-	if l.lastIdx >= 0 && o == l.lastUID {
-		return l.lastIdx
-	}
-	i, ok := l.ownerOf[o]
-	if !ok {
-		i = len(l.ownerOf)
-		l.ownerOf[o] = i
-		l.owners = binary.AppendUvarint(l.owners, uint64(o.uid))
-		l.owners = binary.AppendUvarint(l.owners, uint64(o.gid))
-		l.owners = wire.AppendBytes(l.owners, o.user)
-		l.owners = wire.AppendBytes(l.owners, o.group)
-	}
-	l.lastUID, l.lastIdx = o, i
-	return i
-}
-
-func (l *leafEncoder) chunk(x Extent) int {
-	r := chunkRef{x.Chunk, x.ChunkSize}
-	if l.lastRefI >= 0 && r == l.lastRef {
-		return l.lastRefI
-	}
-	i, ok := l.chunkOf[r]
-	if !ok {
-		i = len(l.chunkOf)
-		l.chunkOf[r] = i
-		l.chunks = append(l.chunks, r.id[:]...)
-		l.chunks = binary.AppendUvarint(l.chunks, uint64(r.size))
-	}
-	l.lastRef, l.lastRefI = r, i
-	return i
-}
-
-// commonPrefix returns the length of what a and b begin with.
-func commonPrefix(a, b Key) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
+// Append encodes the leaf. Entries must be valid, in strictly ascending order
+// of their keys, and follow the directories that they are in, unless those belong before
+// the leaf's first entry.
+func (l *Leaf) Append(b []byte) ([]byte, error) {
+	var (
+		x   leafEncoder
+		seq sequence
+	)
+	for i := range l.Entries {
+		e := &l.Entries[i]
+		shared, err := seq.next(e, true)
+		if err != nil {
+			return nil, err
+		}
+		if err := x.add(e, shared); err != nil {
+			return nil, err
 		}
 	}
-	return n
+	if x.keyBytes > MaxNodeKeys {
+		return nil, errKeysTooBig
+	}
+	if n := x.size(); n > MaxNode {
+		return nil, fmt.Errorf("leaf of %d bytes: it is larger than %d", n, MaxNode)
+	}
+	return x.appendTo(b), nil
 }
 
-// add encodes an entry, which is valid and behind the one before.
-func (l *leafEncoder) add(e *Entry) {
-	b := l.entries
-	n := commonPrefix(l.prev, e.Key)
-	b = binary.AppendUvarint(b, uint64(n))
-	b = wire.AppendBytes(b, e.Key[n:])
-	var flags byte
-	if e.HasLink {
-		flags |= flagLink
+// Decode decodes a leaf. Entries share memory with p, which must not change any
+// more. The slice is good until Decode is called again; copies of entries are
+// good for ever. An error wraps seal.ErrDamaged.
+func (l *Leaf) Decode(p []byte) error {
+	if err := l.decode(p); err != nil {
+		l.Entries = l.Entries[:0]
+		return fmt.Errorf("leaf is %w: %w", seal.ErrDamaged, err)
 	}
-	if len(e.Xattrs) > 0 {
-		flags |= flagXattrs
+	return nil
+}
+
+func (l *Leaf) decode(p []byte) error {
+	d := decodeNode(p, 0)
+	l.decodeOwners(d)
+	l.decodeChunks(d)
+	n := d.Count(minEntry)
+	// Most entries are files of one extent, in a bundle with others.
+	l.extents, l.xattrs = nil, nil
+	if len(l.chunks) > 0 {
+		l.extents = make([]Extent, 0, max(n, len(l.chunks)))
 	}
-	if e.List != nil {
-		flags |= flagList
-	}
-	if e.Partial {
-		flags |= flagPartial
-	}
-	b = append(b, byte(e.Type), flags)
-	b = binary.AppendUvarint(b, uint64(e.Mode))
-	b = binary.AppendUvarint(b, uint64(l.owner(e)))
-	b = binary.AppendVarint(b, e.Mtime.Sec-l.sec)
-	b = binary.AppendUvarint(b, uint64(e.Mtime.Nsec))
-	b = binary.AppendVarint(b, e.Ctime.Sec-e.Mtime.Sec)
-	b = binary.AppendVarint(b, int64(e.Ctime.Nsec)-int64(e.Mtime.Nsec))
-	b = binary.AppendVarint(b, int64(e.Inode-l.inode))
-	if e.HasLink {
-		b = binary.LittleEndian.AppendUint64(b, e.Link)
-	}
-	if len(e.Xattrs) > 0 {
-		b = binary.AppendUvarint(b, uint64(len(e.Xattrs)))
-		for _, x := range e.Xattrs {
-			b = wire.AppendBytes(b, x.Name)
-			b = wire.AppendBytes(b, x.Value)
+	l.Entries = slices.Grow(l.Entries[:0], n)[:n]
+	l.keys.reset()
+	c := leafDecoder{d: d, leaf: l}
+	for i := range l.Entries {
+		c.entry(&l.Entries[i])
+		if d.Err() != nil {
+			return d.Err()
 		}
 	}
-	switch e.Type {
-	case File:
-		b = l.contents(b, e)
-	case Symlink:
-		b = wire.AppendBytes(b, e.Target)
-	case CharDevice, BlockDevice:
-		b = binary.AppendUvarint(b, e.Device)
+	if d.Err() == nil && (c.owners != len(l.owners) || c.chunks != len(l.chunks)) {
+		d.Fail("owners or chunks that no entry has")
 	}
-	l.entries = b
-	l.prev, l.sec, l.inode = e.Key, e.Mtime.Sec, e.Inode
-	l.count++
+	if err := d.Finish(); err != nil {
+		return err
+	}
+	text, start := l.keys.text(), 0
+	for i := range l.Entries {
+		end := l.keys.ends[i]
+		l.Entries[i].Key = Key(text[start:end])
+		start = end
+	}
+	return nil
 }
 
-func (l *leafEncoder) contents(b []byte, e *Entry) []byte {
-	b = binary.AppendUvarint(b, e.Size)
-	if e.Size == 0 {
-		return b
+func (l *Leaf) decodeOwners(d *wire.Decoder) {
+	clear(l.names)
+	if l.names == nil {
+		l.names = make(map[string]string)
+		l.seenOwn = make(map[owner]struct{})
+		l.seenIDs = make(map[chunk.ID]struct{})
 	}
-	b = append(b, e.Hash[:]...)
-	if e.List != nil {
-		b = append(b, e.List.Root[:]...)
-		return append(b, e.List.Level)
-	}
-	b = binary.AppendUvarint(b, uint64(len(e.Extents)))
-	for i, x := range e.Extents {
-		last := i == len(e.Extents)-1
-		switch {
-		case x.IsHole():
-			b = append(b, 0)
-			b = binary.AppendUvarint(b, x.Length)
-		case x.isWhole():
-			b = binary.AppendUvarint(b, uint64(2*l.chunk(x)+2))
-		default:
-			c := l.chunk(x)
-			b = binary.AppendUvarint(b, uint64(2*c+1))
-			if c != l.partOf {
-				l.partEnd = 0
-			}
-			b = binary.AppendVarint(b, int64(x.Offset)-int64(l.partEnd))
-			if !last {
-				b = binary.AppendUvarint(b, x.Length)
-			}
-			l.partOf, l.partEnd = c, x.Offset+uint32(x.Length)
+	n := d.Count(minOwner)
+	l.owners = l.owners[:0]
+	clear(l.seenOwn)
+	for range n {
+		o := owner{uint32(d.UvarintMax(1<<32 - 1)), uint32(d.UvarintMax(1<<32 - 1)), l.name(d), l.name(d)}
+		if d.Err() != nil {
+			return
 		}
-	}
-	return b
-}
-
-// appendTo appends the leaf.
-func (l *leafEncoder) appendTo(b []byte) []byte {
-	b = append(b, 0)
-	b = binary.AppendUvarint(b, uint64(len(l.ownerOf)))
-	b = append(b, l.owners...)
-	b = binary.AppendUvarint(b, uint64(len(l.chunkOf)))
-	b = append(b, l.chunks...)
-	b = binary.AppendUvarint(b, uint64(l.count))
-	return append(b, l.entries...)
-}
-
-// leafDecoder reads leaves.
-type leafDecoder struct {
-	d          *wire.Decoder
-	owners     []owner
-	chunks     []chunkRef
-	ownersUsed int
-	chunksUsed int
-	key        []byte
-	prev       Entry
-	partOf     int
-	partEnd    uint32
-}
-
-// decodeLeaf appends the entries of a leaf to entries.
-func decodeLeaf(p []byte, entries []Entry) ([]Entry, error) {
-	l := leafDecoder{d: wire.NewDecoder(p), partOf: -1}
-	if level := l.d.U8(); level != 0 {
-		l.d.Fail("level %d of a leaf", level)
-	}
-	l.tables()
-	n := l.d.Count(12)
-	for i := range n {
-		entries = append(entries, Entry{})
-		l.entry(&entries[len(entries)-1], i == 0)
-		if l.d.Err() != nil {
-			break
+		if _, twice := l.seenOwn[o]; twice {
+			d.Fail("owner %d:%d is there twice", o.uid, o.gid)
+			return
 		}
-	}
-	if l.ownersUsed != len(l.owners) || l.chunksUsed != len(l.chunks) {
-		l.d.Fail("a table has items that no entry uses")
-	}
-	if err := l.d.Finish(); err != nil {
-		return nil, fmt.Errorf("leaf is %w: %w", seal.ErrDamaged, err)
-	}
-	return entries, nil
-}
-
-func (l *leafDecoder) tables() {
-	d := l.d
-	seenOwners := make(map[owner]bool)
-	for range d.Count(4) {
-		o := owner{uint32(d.UvarintMax(1<<32 - 1)), uint32(d.UvarintMax(1<<32 - 1)), d.Text(), d.Text()}
-		if seenOwners[o] {
-			d.Fail("an owner twice")
-		}
-		seenOwners[o] = true
+		l.seenOwn[o] = struct{}{}
 		l.owners = append(l.owners, o)
 	}
-	seenChunks := make(map[chunkRef]bool)
-	for range d.Count(33) {
-		r := chunkRef{d.Array32(), uint32(d.UvarintMax(1<<32 - 1))}
-		if seenChunks[r] || r.id.IsZero() || r.size == 0 {
-			d.Fail("a chunk twice, or without ID or size")
+}
+
+func (l *Leaf) decodeChunks(d *wire.Decoder) {
+	n := d.Count(minChunk)
+	l.chunks = l.chunks[:0]
+	clear(l.seenIDs)
+	for range n {
+		c := leafChunk{id: d.Array32(), size: uint32(d.UvarintMax(maxChunk))}
+		if d.Err() != nil {
+			return
 		}
-		seenChunks[r] = true
-		l.chunks = append(l.chunks, r)
+		if _, twice := l.seenIDs[c.id]; twice || c.id.IsZero() {
+			d.Fail("chunk %s is there twice or is none", c.id.Short())
+			return
+		}
+		l.seenIDs[c.id] = struct{}{}
+		l.chunks = append(l.chunks, c)
 	}
 }
 
-// use returns a position in a table whose items appear in order of first use.
-func (l *leafDecoder) use(i uint64, used *int, size int) int {
-	if i >= uint64(size) || i > uint64(*used) {
-		l.d.Fail("item %d of a table of %d, of which %d were used", i, size, *used)
-		return 0
+// name reads a string of which there are likely to be many equal ones.
+func (l *Leaf) name(d *wire.Decoder) string {
+	p := d.Bytes()
+	if s, ok := l.names[string(p)]; ok {
+		return s
 	}
-	if int(i) == *used {
-		*used++
-	}
-	return int(i)
+	s := string(p)
+	l.names[s] = s
+	return s
 }
 
-func (l *leafDecoder) entry(e *Entry, first bool) {
-	d := l.d
-	shared := d.UvarintMax(uint64(len(l.key)))
-	rest := d.Bytes()
-	if d.Err() != nil {
-		return
-	}
-	switch {
-	case first && shared != 0:
-		d.Fail("the first key shares a prefix")
-	case !first && int(shared) == len(l.key) && len(rest) == 0,
-		!first && int(shared) < len(l.key) && (len(rest) == 0 || rest[0] <= l.key[shared]):
-		// It also says that the shared prefix is the longest one.
-		d.Fail("keys do not ascend")
-	}
-	l.key = append(l.key[:shared], rest...)
-	e.Key = Key(l.key)
-	e.Type = Type(d.U8())
+// leafDecoder is the state between entries.
+type leafDecoder struct {
+	d              *wire.Decoder
+	leaf           *Leaf
+	owners, chunks int // of the tables, that were used
+	isDir          bool
+	sec            int64
+	inode          uint64
+	part           partState
+}
+
+func (c *leafDecoder) entry(e *Entry) {
+	d := c.d
+	prevLen := c.leaf.keys.read(d)
+	*e = Entry{Type: Type(d.U8())}
 	flags := d.U8()
-	if flags > flagLink|flagXattrs|flagList|flagPartial {
-		d.Fail("unknown flags %x", flags)
+	if flags&^(flagLink|flagXattrs|flagList|flagPartial) != 0 {
+		d.Fail("unknown flags %#x", flags)
 	}
+	if k := &c.leaf.keys; d.Err() == nil && len(k.ends) > 1 && !hasParent(k.last(), prevLen, k.shared, c.isDir) {
+		d.Fail("%w", errNoParent)
+	}
+	c.isDir = e.Type == Directory
 	e.Mode = uint32(d.UvarintMax(0o7777))
-	if i := l.use(d.Uvarint(), &l.ownersUsed, len(l.owners)); d.Err() == nil {
-		o := l.owners[i]
+	if at := c.position(&c.owners, d.Uvarint(), len(c.leaf.owners)); d.Err() == nil {
+		o := &c.leaf.owners[at]
 		e.UID, e.GID, e.User, e.Group = o.uid, o.gid, o.user, o.group
 	}
-	e.Mtime.Sec = d.Svarint() + l.prev.Mtime.Sec
-	e.Mtime.Nsec = uint32(d.UvarintMax(1e9 - 1))
-	e.Ctime.Sec = d.Svarint() + e.Mtime.Sec
-	if n := d.Svarint() + int64(e.Mtime.Nsec); n < 0 || n >= 1e9 {
-		d.Fail("nanoseconds %d", n)
-	} else {
-		e.Ctime.Nsec = uint32(n)
+	e.Mtime = Time{c.sec + d.Svarint(), uint32(d.UvarintMax(maxNsec))}
+	e.Ctime.Sec = e.Mtime.Sec + d.Svarint()
+	// No sum of a valid time and any number wraps around into the valid range:
+	// the first is less than 2^30.
+	nsec := int64(e.Mtime.Nsec) + d.Svarint()
+	if nsec < 0 || nsec > maxNsec {
+		d.Fail("ctime of %d nanoseconds", nsec)
 	}
-	e.Inode = uint64(d.Svarint()) + l.prev.Inode
+	e.Ctime.Nsec = uint32(nsec)
+	e.Inode = c.inode + uint64(d.Svarint())
+	c.sec, c.inode = e.Mtime.Sec, e.Inode
 	if flags&flagLink != 0 {
 		e.HasLink, e.Link = true, d.U64()
 	}
 	if flags&flagXattrs != 0 {
-		l.xattrs(e)
+		e.Xattrs = c.xattrs()
+	}
+	e.Partial = flags&flagPartial != 0
+	c.byType(e, flags)
+	if d.Err() != nil {
+		return
+	}
+	if err := e.validate(); err != nil {
+		d.Fail("%w", err)
+	}
+}
+
+// byType reads what only entries of some types have.
+func (c *leafDecoder) byType(e *Entry, flags byte) {
+	if flags&flagList != 0 && e.Type != File {
+		c.d.Fail("%s with contents", e.Type)
 	}
 	switch e.Type {
 	case File:
-		l.contents(e, flags)
+		c.file(e, flags&flagList != 0)
 	case Symlink:
-		e.Target = append([]byte(nil), d.Bytes()...)
+		e.Target = c.d.Bytes()
 	case CharDevice, BlockDevice:
-		e.Device = d.Uvarint()
+		e.Device = c.d.Uvarint()
 	}
-	if e.Type != File && flags&(flagList|flagPartial) != 0 {
-		d.Fail("flags %x of a %s", flags, e.Type)
-	}
-	if d.Err() == nil {
-		if err := e.Validate(); err != nil {
-			d.Fail("%v", err)
-		}
-	}
-	l.prev.Mtime.Sec, l.prev.Inode = e.Mtime.Sec, e.Inode
 }
 
-func (l *leafDecoder) xattrs(e *Entry) {
-	d := l.d
-	n := d.Count(2)
-	if n == 0 {
-		d.Fail("xattrs are announced, but there are none")
+// position checks a position in a table that is in the order of first use.
+func (c *leafDecoder) position(used *int, at uint64, size int) uint64 {
+	if at > uint64(*used) || at >= uint64(size) {
+		c.d.Fail("position %d in a table of which %d of %d were used", at, *used, size)
+		return 0
+	}
+	if at == uint64(*used) {
+		*used++
+	}
+	return at
+}
+
+func (c *leafDecoder) xattrs() []Xattr {
+	d, l := c.d, c.leaf
+	n, start := d.Count(minXattr), len(l.xattrs)
+	if d.Err() == nil && n == 0 {
+		d.Fail("no extended attributes where some should be")
 	}
 	for range n {
-		e.Xattrs = append(e.Xattrs, Xattr{Name: d.Text(), Value: append([]byte(nil), d.Bytes()...)})
+		l.xattrs = append(l.xattrs, Xattr{Name: l.name(d), Value: d.Bytes()})
+		if d.Err() != nil {
+			return nil
+		}
 	}
+	return l.xattrs[start:len(l.xattrs):len(l.xattrs)]
 }
 
-func (l *leafDecoder) contents(e *Entry, flags byte) {
-	d := l.d
-	e.Partial = flags&flagPartial != 0
+func (c *leafDecoder) file(e *Entry, list bool) {
+	d, l := c.d, c.leaf
 	if e.Size = d.Uvarint(); e.Size == 0 {
-		if flags&flagList != 0 {
-			d.Fail("an empty file with a list")
+		if list {
+			d.Fail("empty file with contents")
 		}
 		return
 	}
-	copy(e.Hash[:], d.Fixed(16))
-	if flags&flagList != 0 {
+	copy(e.Hash[:], d.Fixed(len(e.Hash)))
+	if list {
 		e.List = &ListRef{Root: d.Array32(), Level: d.U8()}
 		return
 	}
-	n := d.Count(1)
-	left := e.Size
-	if n > 0 {
-		e.Extents = make([]Extent, 0, min(n, 4*MaxExtents))
-	}
+	n, start := d.Count(1), len(l.extents)
+	var sum uint64
 	for i := range n {
-		x := l.extent(left, i == n-1)
-		if d.Err() == nil && x.Length > left {
-			d.Fail("extents are longer than the file")
-		}
+		x := c.extent(e.Size-sum, i == n-1)
 		if d.Err() != nil {
 			return
 		}
-		left -= x.Length
-		e.Extents = append(e.Extents, x)
+		// Lengths were checked against what was left.
+		sum += x.Length
+		l.extents = append(l.extents, x)
 	}
+	e.Extents = l.extents[start:len(l.extents):len(l.extents)]
 }
 
-func (l *leafDecoder) extent(left uint64, last bool) (x Extent) {
-	d := l.d
+// extent reads an extent of a file of which some bytes are left.
+func (c *leafDecoder) extent(left uint64, last bool) (x Extent) {
+	d := c.d
 	v := d.Uvarint()
 	if v == 0 {
-		x.Length = d.Uvarint()
+		x.Length = d.UvarintMax(left)
 		return x
 	}
-	c := l.use((v-1)/2, &l.chunksUsed, len(l.chunks))
+	at := c.position(&c.chunks, (v-1)/2, len(c.leaf.chunks))
 	if d.Err() != nil {
 		return x
 	}
-	x.Chunk, x.ChunkSize = l.chunks[c].id, l.chunks[c].size
-	if (v-1)%2 == 1 {
-		x.Length = uint64(x.ChunkSize)
+	ch := c.leaf.chunks[at]
+	x.Chunk, x.ChunkSize = ch.id, ch.size
+	if (v-1)&1 != 0 {
+		if x.Length = uint64(ch.size); x.Length > left {
+			d.Fail("extents are longer than the file")
+		}
 		return x
 	}
-	if c != l.partOf {
-		l.partEnd = 0
-	}
-	offset := d.Svarint() + int64(l.partEnd)
-	if last {
-		x.Length = left
-	} else {
-		x.Length = d.Uvarint()
-	}
-	if offset < 0 || offset > int64(x.ChunkSize) || x.Length > uint64(x.ChunkSize)-uint64(offset) || x.Length == 0 || (offset == 0 && x.Length == uint64(x.ChunkSize)) {
-		d.Fail("part of %d bytes at %d of a chunk of %d", x.Length, offset, x.ChunkSize)
+	offset := int64(c.part.base(at)) + d.Svarint()
+	if offset < 0 || offset >= int64(ch.size) {
+		d.Fail("extent at %d of chunk %s", offset, ch.id.Short())
 		return x
 	}
-	x.Offset = uint32(offset)
-	l.partOf, l.partEnd = c, x.Offset+uint32(x.Length)
+	x.Offset, x.Length = uint32(offset), left
+	if !last {
+		x.Length = d.UvarintMax(left)
+	}
+	if x.Length > uint64(ch.size)-uint64(offset) {
+		d.Fail("extent reaches beyond chunk %s", ch.id.Short())
+		return x
+	}
+	if x.isWhole() {
+		d.Fail("whole chunk as a part")
+	}
+	c.part = partState{at, x.Offset + uint32(x.Length)}
 	return x
 }

@@ -3,227 +3,213 @@ package snapshot
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
-
-	"github.com/zeebo/blake3"
+	"math"
+	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
-	"github.com/cairn-backup/cairn/internal/wire"
 	"github.com/cairn-backup/cairn/seal"
 )
 
+// ListItem is what a node of a list tree holds: at level 0 a whole chunk or a hole,
+// above a node of the level below.
+type ListItem struct {
+	ID     chunk.ID // zero for a hole
+	Length uint64   // bytes of the file's contents, at least 1
+}
+
+// extent returns an item of level 0 as an extent.
+func (x ListItem) extent() Extent {
+	if x.ID.IsZero() {
+		return Extent{Length: x.Length}
+	}
+	return Extent{Chunk: x.ID, ChunkSize: uint32(x.Length), Length: x.Length}
+}
+
+// ListNode is a node of a list tree, in which the chunks of a large file stand
+// one after the other.
+type ListNode struct {
+	Level uint8
+	Items []ListItem
+}
+
+const minListItem = chunk.IDSize + 1
+
+var errLongList = errors.New("list of 2^63 bytes or more")
+
+// length returns the sum of the items' lengths, or what is wrong with them.
+func (n *ListNode) length() (sum uint64, err error) {
+	for _, x := range n.Items {
+		switch {
+		case x.Length == 0:
+			return 0, errors.New("item without length")
+		case n.Level > 0 && x.ID.IsZero():
+			return 0, errors.New("child without ID")
+		case n.Level == 0 && !x.ID.IsZero() && x.Length > maxChunk:
+			return 0, fmt.Errorf("chunk %s of %d bytes", x.ID.Short(), x.Length)
+		case x.Length > math.MaxInt64-sum:
+			return 0, errLongList
+		}
+		sum += x.Length
+	}
+	return sum, nil
+}
+
+// Append encodes the node, which must have items.
+func (n *ListNode) Append(b []byte) ([]byte, error) {
+	if n.Level > MaxLevel || len(n.Items) == 0 {
+		return nil, fmt.Errorf("list node of level %d with %d items", n.Level, len(n.Items))
+	}
+	if _, err := n.length(); err != nil {
+		return nil, err
+	}
+	start := len(b)
+	b = append(b, n.Level)
+	b = binary.AppendUvarint(b, uint64(len(n.Items)))
+	for _, x := range n.Items {
+		b = append(b, x.ID[:]...)
+		b = binary.AppendUvarint(b, x.Length)
+	}
+	if size := len(b) - start; size > MaxNode {
+		return nil, fmt.Errorf("list node of %d bytes: it is larger than %d", size, MaxNode)
+	}
+	return b, nil
+}
+
+// Decode decodes a node of the given level. The slice of items is good until
+// Decode is called again. An error wraps seal.ErrDamaged.
+func (n *ListNode) Decode(p []byte, level uint8) error {
+	_, err := n.decode(p, level)
+	return err
+}
+
+// decode is Decode, and returns the bytes of contents below the node.
+func (n *ListNode) decode(p []byte, level uint8) (length uint64, err error) {
+	d := decodeNode(p, level)
+	count := d.Count(minListItem)
+	if d.Err() == nil && count == 0 {
+		d.Fail("no items")
+	}
+	n.Level = level
+	n.Items = slices.Grow(n.Items[:0], count)[:count]
+	for i := range n.Items {
+		n.Items[i] = ListItem{ID: d.Array32(), Length: d.Uvarint()}
+	}
+	if err = d.Finish(); err == nil {
+		length, err = n.length()
+	}
+	if err != nil {
+		n.Items = n.Items[:0]
+		return 0, fmt.Errorf("list node is %w: %w", seal.ErrDamaged, err)
+	}
+	return length, nil
+}
+
 // Where nodes of a list end: behind a chunk whose hash has so many zero bits,
-// once there are so many extents; at the maximum anyway.
+// once there are so many items; at the maximum anyway.
 const (
 	minList  = 64
 	maxList  = 2048
 	listMask = 1<<8 - 1
 )
 
-// item is what a node of a list holds: an extent, or a node below.
-type item struct {
-	id     chunk.ID
-	length uint64
-}
-
-// appendList appends a node of a list.
-func appendList(b []byte, level uint8, items []item) []byte {
-	b = append(b, level)
-	b = binary.AppendUvarint(b, uint64(len(items)))
-	for _, x := range items {
-		b = append(b, x.id[:]...)
-		b = binary.AppendUvarint(b, x.length)
-	}
-	return b
-}
-
-// decodeList reads a node of a list.
-func decodeList(p []byte) (level uint8, items []item, err error) {
-	d := wire.NewDecoder(p)
-	level = d.U8()
-	if level > maxLevel {
-		d.Fail("level %d of a list", level)
-	}
-	n := d.Count(33)
-	if n == 0 {
-		d.Fail("a list node without items")
-	}
-	var sum uint64
-	for range n {
-		x := item{id: d.Array32(), length: d.Uvarint()}
-		switch sum += x.length; {
-		case d.Err() != nil:
-		case x.length == 0, sum < x.length:
-			d.Fail("length %d", x.length)
-		case level > 0 && x.id.IsZero():
-			d.Fail("a child without ID")
-		case level == 0 && !x.id.IsZero() && x.length > 1<<32-1:
-			d.Fail("a chunk of %d bytes", x.length)
-		}
-		items = append(items, x)
-	}
-	if err := d.Finish(); err != nil {
-		return 0, nil, fmt.Errorf("list node is %w: %w", seal.ErrDamaged, err)
-	}
-	return level, items, nil
-}
-
-// ListBuilder makes the list tree of a file with very many chunks. Its memory
-// is that of one node a level. Not for concurrent use.
+// ListBuilder makes the list tree of a file. The same extents always make the
+// same tree. It needs the memory of one node a level, and is for one goroutine.
 type ListBuilder struct {
 	sink   Sink
-	cut    *blake3.Hasher
-	levels [][]item
+	cut    *cutter
+	levels []*listLevel
 	buf    []byte
+	err    error // the first one, or that Finish was called
 }
 
-// NewListBuilder returns a builder that stores nodes with sink.
+type listLevel struct {
+	ListNode        // being filled
+	total    uint64 // items so far, those in finished nodes too
+	only     chunk.ID
+}
+
+// NewListBuilder returns a builder that stores nodes with sink. cutKey, the
+// tree cut key of the repository, makes secret where nodes end.
 func NewListBuilder(cutKey [32]byte, sink Sink) *ListBuilder {
-	h, err := blake3.NewKeyed(cutKey[:])
-	if err != nil {
-		panic("internal error: " + err.Error()) // the key size is fixed
-	}
-	return &ListBuilder{sink: sink, cut: h}
+	return &ListBuilder{sink: sink, cut: newCutter(cutKey)}
 }
 
-// Add adds an extent, which is a hole or a whole chunk.
+// Add adds an extent, which is a whole chunk or a hole. After an error the
+// builder is of no use.
 func (l *ListBuilder) Add(ctx context.Context, x Extent) error {
-	if err := x.validate(); err != nil {
-		return err
+	if l.err != nil {
+		return l.err
 	}
-	if !x.IsHole() && !x.isWhole() {
-		return fmt.Errorf("a list has whole chunks only")
+	l.err = x.Validate()
+	if l.err == nil && !x.IsHole() && !x.isWhole() {
+		l.err = fmt.Errorf("part of chunk %s in a list", x.Chunk.Short())
 	}
-	return l.add(ctx, 0, item{x.Chunk, x.Length})
+	if l.err == nil {
+		l.err = l.add(ctx, 0, ListItem{x.Chunk, x.Length})
+	}
+	return l.err
 }
 
-func (l *ListBuilder) add(ctx context.Context, at int, x item) error {
+func (l *ListBuilder) add(ctx context.Context, at int, x ListItem) error {
 	if at == len(l.levels) {
-		l.levels = append(l.levels, nil)
+		l.levels = append(l.levels, &listLevel{ListNode: ListNode{Level: uint8(at)}})
 	}
-	l.levels[at] = append(l.levels[at], x)
-	n := len(l.levels[at])
-	if n >= maxList || n >= minList && l.ends(x.id) {
+	n := l.levels[at]
+	if n.total++; n.total == 1 {
+		n.only = x.ID
+	}
+	n.Items = append(n.Items, x)
+	if len(n.Items) >= maxList || len(n.Items) >= minList && l.cut.hash(uint8(at), string(x.ID[:]))&listMask == 0 {
 		return l.end(ctx, at)
 	}
 	return nil
 }
 
-func (l *ListBuilder) ends(id chunk.ID) bool {
-	l.cut.Reset()
-	l.cut.Write(id[:])
-	var sum [32]byte
-	l.cut.Sum(sum[:0])
-	return binary.LittleEndian.Uint64(sum[:])&listMask == 0
-}
-
-func (l *ListBuilder) end(ctx context.Context, at int) error {
-	l.buf = appendList(l.buf[:0], uint8(at), l.levels[at])
+func (l *ListBuilder) end(ctx context.Context, at int) (err error) {
+	n := l.levels[at]
+	length, err := n.length()
+	if err != nil {
+		return err
+	}
+	if l.buf, err = n.Append(l.buf[:0]); err != nil {
+		return err
+	}
 	id, err := l.sink(ctx, l.buf)
 	if err != nil {
 		return err
 	}
-	var length uint64
-	for _, x := range l.levels[at] {
-		length += x.length
-	}
-	l.levels[at] = l.levels[at][:0]
-	return l.add(ctx, at+1, item{id, length})
+	n.Items = n.Items[:0]
+	return l.add(ctx, at+1, ListItem{id, length})
 }
 
-// Finish stores what is not stored yet and returns the root.
+// Finish stores the nodes that are not full and returns the root. There must
+// have been extents. The builder is of no use afterwards.
 func (l *ListBuilder) Finish(ctx context.Context) (ListRef, error) {
-	for at := 0; at < len(l.levels); at++ {
-		top := at == len(l.levels)-1
-		if top && at > 0 && len(l.levels[at]) == 1 {
-			return ListRef{Root: l.levels[at][0].id, Level: uint8(at - 1)}, nil
-		}
-		if len(l.levels[at]) > 0 {
-			if err := l.end(ctx, at); err != nil {
-				return ListRef{}, err
-			}
-		}
+	if l.err != nil {
+		return ListRef{}, l.err
 	}
-	return ListRef{}, fmt.Errorf("a list without extents")
+	ref, err := l.finish(ctx)
+	l.err = errFinished
+	return ref, err
 }
 
-// Extents returns a function that returns the extents of a file one after
-// another, and io.EOF behind the last.
-func Extents(ctx context.Context, src NodeSource, e *Entry) func() (Extent, error) {
-	if e.List == nil {
-		rest := e.Extents
-		return func() (Extent, error) {
-			if len(rest) == 0 {
-				return Extent{}, io.EOF
-			}
-			x := rest[0]
-			rest = rest[1:]
-			return x, nil
-		}
+func (l *ListBuilder) finish(ctx context.Context) (ListRef, error) {
+	if len(l.levels) == 0 {
+		return ListRef{}, errors.New("list without extents")
 	}
-	l := &listReader{src: src, left: e.Size, stack: []listFrame{{level: int(e.List.Level) + 1, items: []item{{e.List.Root, e.Size}}}}}
-	return func() (Extent, error) { return l.next(ctx) }
-}
-
-// listReader walks a list tree.
-type listReader struct {
-	src   NodeSource
-	left  uint64
-	stack []listFrame
-}
-
-type listFrame struct {
-	level int
-	items []item
-}
-
-func (l *listReader) next(ctx context.Context) (Extent, error) {
-	for len(l.stack) > 0 {
-		f := &l.stack[len(l.stack)-1]
-		if len(f.items) == 0 {
-			l.stack = l.stack[:len(l.stack)-1]
+	// As in Builder.finish. Level 0 holds extents: one of them is no root.
+	for at := 0; ; at++ {
+		n := l.levels[at]
+		if at > 0 && n.total == 1 {
+			return ListRef{Root: n.only, Level: uint8(at - 1)}, nil
+		}
+		if len(n.Items) == 0 {
 			continue
 		}
-		x := f.items[0]
-		f.items = f.items[1:]
-		if f.level > 0 {
-			if err := l.enter(ctx, x, f.level-1); err != nil {
-				return Extent{}, err
-			}
-			continue
+		if err := l.end(ctx, at); err != nil {
+			return ListRef{}, err
 		}
-		if x.length > l.left {
-			return Extent{}, damagedf("a list is longer than its file")
-		}
-		l.left -= x.length
-		if x.id.IsZero() {
-			return Extent{Length: x.length}, nil
-		}
-		return Extent{Chunk: x.id, ChunkSize: uint32(x.length), Length: x.length}, nil
 	}
-	if l.left > 0 {
-		return Extent{}, damagedf("a list is shorter than its file")
-	}
-	return Extent{}, io.EOF
-}
-
-func (l *listReader) enter(ctx context.Context, x item, level int) error {
-	p, err := l.src.Node(ctx, x.id, chunk.List)
-	if err != nil {
-		return err
-	}
-	got, items, err := decodeList(p)
-	if err != nil {
-		return err
-	}
-	var sum uint64
-	for _, i := range items {
-		sum += i.length
-	}
-	if int(got) != level || sum != x.length {
-		return damagedf("list node %s is not what the one above says", x.id.Short())
-	}
-	l.stack = append(l.stack, listFrame{level: level, items: items})
-	return nil
 }

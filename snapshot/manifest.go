@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/zeebo/blake3"
 
@@ -42,7 +44,7 @@ type Open struct {
 	Flags  Flags
 	Host   string
 	Parent ID   // zero: none
-	Links  []ID // the heads that the writer saw, sorted
+	Links  []ID // the heads that the writer saw; sorted when read
 }
 
 // Status says how a source fared.
@@ -77,7 +79,7 @@ type Source struct {
 	Status Status
 	Totals Totals
 	// Attributes are what the source recorded. A program ignores those that it
-	// does not know.
+	// does not know. Keys are UTF-8.
 	Attributes map[string][]byte
 }
 
@@ -88,7 +90,7 @@ type Body struct {
 	User       string
 	Program    string // name and version
 	Start, End time.Time
-	Tags       []string // sorted
+	Tags       []string // sorted when read
 	Totals     Totals
 	Sources    []Source
 }
@@ -106,16 +108,33 @@ func appendTime(b []byte, t time.Time) []byte {
 
 func decodeTime(d *wire.Decoder) time.Time { return time.Unix(0, d.I64()) }
 
+// appendText appends text. What is not UTF-8, such as the name of a host may
+// be, becomes so: better a strange name than no snapshot.
+func appendText(b []byte, s string) []byte {
+	return wire.AppendBytes(b, strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+func decodeText(d *wire.Decoder) string {
+	s := d.Text()
+	if !utf8.ValidString(s) {
+		d.Fail("text %q is not UTF-8", s)
+	}
+	return s
+}
+
 // pad appends the zero bytes that hide the exact length.
 func pad(b []byte) []byte { return append(b, make([]byte, seal.Padme(len(b))-len(b))...) }
 
 func (o *Open) encode() []byte {
 	b := appendTime(nil, o.Time)
 	b = append(b, byte(o.Flags))
-	b = wire.AppendBytes(b, o.Host)
+	b = appendText(b, o.Host)
 	b = append(b, o.Parent[:]...)
-	b = binary.AppendUvarint(b, uint64(len(o.Links)))
-	for _, l := range o.Links {
+	links := slices.Clone(o.Links)
+	slices.SortFunc(links, ID.Compare)
+	links = slices.Compact(links)
+	b = binary.AppendUvarint(b, uint64(len(links)))
+	for _, l := range links {
 		b = append(b, l[:]...)
 	}
 	return b
@@ -123,7 +142,7 @@ func (o *Open) encode() []byte {
 
 func parseOpen(p []byte) (*Open, error) {
 	d := wire.NewDecoder(p)
-	o := &Open{Time: decodeTime(d), Flags: Flags(d.U8()), Host: d.Text(), Parent: d.Array32()}
+	o := &Open{Time: decodeTime(d), Flags: Flags(d.U8()), Host: decodeText(d), Parent: d.Array32()}
 	if o.Flags > TimeGiven|Incomplete|Imported {
 		d.Fail("unknown flags %x", o.Flags)
 	}
@@ -139,15 +158,19 @@ func parseOpen(p []byte) (*Open, error) {
 	return o, nil
 }
 
-// Encode returns the body as it is sealed, with its padding.
+// Encode returns the body as it is sealed, with its padding. Tags are sorted,
+// and all text becomes UTF-8.
 func (b *Body) Encode() []byte {
 	p := append([]byte(nil), b.Root.ID[:]...)
 	p = append(p, b.Root.Level)
-	p = wire.AppendBytes(p, b.Set)
-	p = wire.AppendBytes(p, b.User)
-	p = wire.AppendBytes(p, b.Program)
+	p = appendText(p, b.Set)
+	p = appendText(p, b.User)
+	p = appendText(p, b.Program)
 	p = appendTime(appendTime(p, b.Start), b.End)
-	tags := slices.Clone(b.Tags)
+	tags := make([]string, len(b.Tags))
+	for i, t := range b.Tags {
+		tags[i] = strings.ToValidUTF8(t, "\uFFFD")
+	}
 	slices.Sort(tags)
 	tags = slices.Compact(tags)
 	p = binary.AppendUvarint(p, uint64(len(tags)))
@@ -177,7 +200,7 @@ func decodeTotals(d *wire.Decoder) (t Totals) {
 }
 
 func appendSource(b []byte, s Source) []byte {
-	b = wire.AppendBytes(b, s.Kind)
+	b = appendText(b, s.Kind)
 	b = wire.AppendBytes(b, s.Name)
 	b = append(b, byte(s.Status))
 	b = appendTotals(b, s.Totals)
@@ -195,13 +218,13 @@ func appendSource(b []byte, s Source) []byte {
 }
 
 func decodeSource(d *wire.Decoder) Source {
-	s := Source{Kind: d.Text(), Name: append([]byte(nil), d.Bytes()...), Status: Status(d.U8()), Totals: decodeTotals(d)}
+	s := Source{Kind: decodeText(d), Name: append([]byte(nil), d.Bytes()...), Status: Status(d.U8()), Totals: decodeTotals(d)}
 	if s.Status > Failed {
 		d.Fail("unknown status %d", s.Status)
 	}
 	last := ""
 	for i := range d.Count(2) {
-		k := d.Text()
+		k := decodeText(d)
 		if i > 0 && k <= last {
 			d.Fail("attributes are not sorted")
 		}
@@ -217,12 +240,12 @@ func decodeSource(d *wire.Decoder) Source {
 // ParseBody reads what Encode wrote.
 func ParseBody(p []byte) (*Body, error) {
 	d := wire.NewDecoder(p)
-	b := &Body{Root: Root{ID: d.Array32(), Level: d.U8()}, Set: d.Text(), User: d.Text(), Program: d.Text(), Start: decodeTime(d), End: decodeTime(d)}
-	if b.Root.Level > maxLevel {
-		d.Fail("a tree of %d levels", b.Root.Level)
+	b := &Body{Root: Root{ID: d.Array32(), Level: d.U8()}, Set: decodeText(d), User: decodeText(d), Program: decodeText(d), Start: decodeTime(d), End: decodeTime(d)}
+	if b.Root.Level > MaxLevel || b.Root.ID.IsZero() {
+		d.Fail("a tree of level %d with root %s", b.Root.Level, b.Root.ID.Short())
 	}
 	for i := range d.Count(1) {
-		b.Tags = append(b.Tags, d.Text())
+		b.Tags = append(b.Tags, decodeText(d))
 		if i > 0 && b.Tags[i-1] >= b.Tags[i] {
 			d.Fail("tags are not sorted")
 		}
@@ -245,16 +268,22 @@ func bodyInfo(header, section []byte) []byte {
 }
 
 // Seal returns the manifest object, signed. keys are those of the header's
-// place, public is the repository's key.
+// place, public is the repository's key. It refuses what could not be read
+// again.
 func (m *Manifest) Seal(random io.Reader, keys *seal.Keys, public *seal.PublicKey, key ed25519.PrivateKey) ([]byte, error) {
-	m.Open.Links = slices.Clone(m.Open.Links)
-	slices.SortFunc(m.Open.Links, ID.Compare)
+	open, body := m.Open.encode(), m.Body.Encode()
+	if _, err := parseOpen(pad(slices.Clone(open))); err != nil {
+		return nil, err
+	}
+	if _, err := ParseBody(body); err != nil {
+		return nil, err
+	}
 	header := m.Header.Append(nil)
-	section, err := seal.SealSection(nil, random, keys, header, m.Open.encode())
+	section, err := seal.SealSection(nil, random, keys, header, open)
 	if err != nil {
 		return nil, err
 	}
-	body, err := public.Seal(bodyInfo(header, section), m.Body.Encode())
+	body, err = public.Seal(bodyInfo(header, section), body)
 	if err != nil {
 		return nil, fmt.Errorf("seal body of manifest: %w", err)
 	}
@@ -292,7 +321,7 @@ func OpenManifest(object []byte, ring *seal.Keyring) (*Sealed, error) {
 	}
 	header := rest[:seal.HeaderSize]
 	d := wire.NewDecoder(rest[seal.HeaderSize:])
-	section := d.Fixed(int(d.U32() & (1<<31 - 1)))
+	section := d.Fixed(d.Count32(1))
 	if err := d.Err(); err != nil {
 		return nil, fmt.Errorf("manifest is %w: %w", seal.ErrDamaged, err)
 	}

@@ -8,80 +8,70 @@ import (
 
 // Visitor is told what a tree consists of.
 type Visitor interface {
-	// Enter says whether to read a node and what is below. It sees nodes of
-	// trees and of lists.
+	// Enter says whether to read a node, of the tree or of a list, and what is
+	// below. A visitor that says no to nodes that it has seen visits what trees
+	// share but once.
 	Enter(id chunk.ID, kind chunk.Kind) bool
-	// Extent is called for each chunk of data, perhaps several times.
+	// Extent is told of an extent with a chunk: e is the file, valid until
+	// Extent returns.
 	Extent(e *Entry, x Extent) error
-	// Bad is called when a node can't be read or is damaged. The visit goes on
-	// elsewhere if it returns nil. e is the file of a list, or nil.
+	// Bad is told of a node that can't be read or is damaged, with the file if
+	// it is of a list. If it returns nil, the visit goes on behind the node.
 	Bad(id chunk.ID, e *Entry, err error) error
 }
 
-// Visit walks the nodes of a tree as v says. It checks that the nodes are what
-// the ones above say, as a cursor does.
+// Visit shows v the nodes and chunks of a tree, in the order of keys. It checks
+// what a Cursor and a ListReader check. It stops at the first error that v
+// returns, and when ctx is done.
 func Visit(ctx context.Context, t Tree, v Visitor) error {
-	return (&visit{ctx, t, v}).node(t.Root.ID, t.Root.Level, nil, "", false)
+	return (&visit{t.Source, v}).node(ctx, t.Root.Level, Child{ID: t.Root.ID}, nil, "")
 }
 
 type visit struct {
-	ctx  context.Context
-	tree Tree
-	v    Visitor
+	source NodeSource
+	v      Visitor
 }
 
-// node visits a node. above is what the node above says of it, nil for the
-// root; end bounds its keys, if bounded.
-func (v *visit) node(id chunk.ID, level uint8, above *child, end Key, bounded bool) error {
-	if !v.v.Enter(id, chunk.Node) {
-		return nil
-	}
-	if err := v.ctx.Err(); err != nil {
+// node visits a node. above is what is said of it above, nil for the root.
+func (v *visit) node(ctx context.Context, level uint8, n Child, above *Child, b bound) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := &Cursor{tree: v.tree}
-	p, err := c.load(v.ctx, id, level)
+	if !v.v.Enter(n.ID, chunk.Node) {
+		return nil
+	}
+	p, err := v.source.Node(ctx, n.ID, chunk.Node)
 	if err != nil {
-		return v.v.Bad(id, nil, err)
+		return v.v.Bad(n.ID, nil, err)
 	}
 	if level == 0 {
-		return v.leaf(id, p, above, end, bounded)
+		return v.leaf(ctx, p, n.ID, above, b)
 	}
-	_, children, err := decodeInner(p)
-	if err == nil {
-		err = checkBounds(id, children[0].first, children[len(children)-1].first, above, end, bounded)
+	var inner Inner
+	if err := decodeInner(&inner, p, level, n.ID, above, b); err != nil {
+		return v.v.Bad(n.ID, nil, err)
 	}
-	if err != nil {
-		return v.v.Bad(id, nil, err)
-	}
-	for i := range children {
-		next, has := end, bounded
-		if i+1 < len(children) {
-			next, has = children[i+1].first, true
+	for i, c := range inner.Children {
+		end := b
+		if i+1 < len(inner.Children) {
+			end = bound(inner.Children[i+1].Key)
 		}
-		if err := v.node(children[i].id, level-1, &children[i], next, has); err != nil {
+		if err := v.node(ctx, level-1, c, &c, end); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (v *visit) leaf(id chunk.ID, p []byte, above *child, end Key, bounded bool) error {
-	entries, err := decodeLeaf(p, nil)
-	if err == nil && above != nil {
-		if len(entries) == 0 {
-			err = damagedf("leaf %s is empty", id.Short())
-		} else {
-			err = checkBounds(id, entries[0].Key, entries[len(entries)-1].Key, above, end, bounded)
-		}
-	}
-	if err != nil {
+func (v *visit) leaf(ctx context.Context, p []byte, id chunk.ID, above *Child, b bound) error {
+	var leaf Leaf
+	if err := decodeLeaf(&leaf, p, id, above, b); err != nil {
 		return v.v.Bad(id, nil, err)
 	}
-	for i := range entries {
-		e := &entries[i]
+	for i := range leaf.Entries {
+		e := &leaf.Entries[i]
 		if e.List != nil {
-			if err := v.list(e, e.List.Root, int(e.List.Level), e.Size); err != nil {
+			if err := v.list(ctx, e, ListItem{e.List.Root, e.Size}, e.List.Level); err != nil {
 				return err
 			}
 		}
@@ -97,33 +87,28 @@ func (v *visit) leaf(id chunk.ID, p []byte, above *child, end Key, bounded bool)
 	return nil
 }
 
-func (v *visit) list(e *Entry, id chunk.ID, level int, length uint64) error {
-	if !v.v.Enter(id, chunk.List) {
+func (v *visit) list(ctx context.Context, e *Entry, n ListItem, level uint8) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !v.v.Enter(n.ID, chunk.List) {
 		return nil
 	}
-	l := &listReader{src: v.tree.Source}
-	if err := l.enter(v.ctx, item{id, length}, level); err != nil {
-		return v.v.Bad(id, e, err)
+	var node ListNode
+	if err := loadList(ctx, v.source, &node, n, level); err != nil {
+		return v.v.Bad(n.ID, e, err)
 	}
-	for _, x := range l.stack[0].items {
+	for _, x := range node.Items {
 		var err error
 		switch {
 		case level > 0:
-			err = v.list(e, x.id, level-1, x.length)
-		case !x.id.IsZero():
-			err = v.v.Extent(e, Extent{Chunk: x.id, ChunkSize: uint32(x.length), Length: x.length})
+			err = v.list(ctx, e, x, level-1)
+		case !x.ID.IsZero():
+			err = v.v.Extent(e, x.extent())
 		}
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// checkBounds compares the keys of a node with what the one above says.
-func checkBounds(id chunk.ID, first, last Key, above *child, end Key, bounded bool) error {
-	if above != nil && first != above.first || bounded && last >= end {
-		return damagedf("node %s has keys that belong elsewhere", id.Short())
 	}
 	return nil
 }

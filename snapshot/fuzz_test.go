@@ -1,0 +1,139 @@
+package snapshot_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// Each fuzz target checks that what a parser accepts encodes to the same bytes
+// again. Seeds are valid encodings.
+
+func FuzzLeaf(f *testing.F) {
+	r := seeded(1)
+	for n := range 6 {
+		p, err := (&snapshot.Leaf{Entries: r.entries(n * n)}).Append(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p)
+	}
+	var leaf snapshot.Leaf
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if leaf.Decode(p) != nil {
+			return
+		}
+		again, err := leaf.Append(nil)
+		if err != nil || !bytes.Equal(again, p) {
+			t.Errorf("%x\nencodes to\n%x, %v", p, again, err)
+		}
+		for i := range leaf.Entries {
+			if err := leaf.Entries[i].Validate(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func FuzzInner(f *testing.F) {
+	r := seeded(1)
+	for n := range 4 {
+		inner := snapshot.Inner{Level: uint8(n + 1)}
+		for _, e := range r.entries(n * 5) {
+			inner.Children = append(inner.Children, snapshot.Child{Key: e.Key, ID: r.id(), Entries: 1 + e.Inode, Bytes: e.Size})
+		}
+		p, err := inner.Append(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if len(p) == 0 {
+			return
+		}
+		var inner snapshot.Inner
+		if inner.Decode(p, p[0]) != nil {
+			return
+		}
+		if again, err := inner.Append(nil); err != nil || !bytes.Equal(again, p) {
+			t.Errorf("%x\nencodes to\n%x, %v", p, again, err)
+		}
+	})
+}
+
+func FuzzListNode(f *testing.F) {
+	r := seeded(1)
+	for n := range 4 {
+		node := snapshot.ListNode{Level: uint8(n % 2)}
+		list, _ := r.list(1 + n*n)
+		for _, x := range list {
+			if node.Level == 0 || !x.IsHole() {
+				node.Items = append(node.Items, snapshot.ListItem{ID: x.Chunk, Length: x.Length})
+			}
+		}
+		p, err := node.Append(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if len(p) == 0 {
+			return
+		}
+		var node snapshot.ListNode
+		if node.Decode(p, p[0]) != nil {
+			return
+		}
+		if again, err := node.Append(nil); err != nil || !bytes.Equal(again, p) {
+			t.Errorf("%x\nencodes to\n%x, %v", p, again, err)
+		}
+	})
+}
+
+func FuzzOpen(f *testing.F) {
+	open := sampleOpen()
+	f.Add(snapshot.EncodeOpen(&open))
+	f.Add(snapshot.EncodeOpen(&snapshot.Open{}))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		o, err := snapshot.ParseOpen(p)
+		if err != nil {
+			return
+		}
+		if again := snapshot.EncodeOpen(o); !bytes.Equal(again, p) {
+			t.Errorf("%x\nencodes to\n%x", p, again)
+		}
+	})
+}
+
+func FuzzBody(f *testing.F) {
+	body := sampleBody()
+	f.Add(body.Encode())
+	f.Add((&snapshot.Body{Root: snapshot.Root{ID: [32]byte{1}}}).Encode())
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b, err := snapshot.ParseBody(p)
+		if err != nil {
+			return
+		}
+		if again := b.Encode(); !bytes.Equal(again, p) {
+			t.Errorf("%x\nencodes to\n%x", p, again)
+		}
+	})
+}
+
+func FuzzKeyOf(f *testing.F) {
+	for _, path := range []string{"/", "/srv/x", "stdin/dump", "/\xff/\x01"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		k, err := snapshot.KeyOf(path)
+		if err != nil {
+			return
+		}
+		if again, err := snapshot.KeyOf(k.Path()); err != nil || again != k {
+			t.Errorf("%q is %q, whose path %q is %q, %v", path, k, k.Path(), again, err)
+		}
+	})
+}
