@@ -212,7 +212,7 @@ func TestFaultyRemoveSlot(t *testing.T) {
 				} else {
 					w.wants(err, seal.ErrWrongSecret)
 				}
-				again := w.mustBackup(w.machine(cache, admin), "second", f)
+				again := w.mustBackup(r, "second", f)
 				stranger := w.stranger(admin)
 				w.has(stranger, again, f)
 				w.mustBeSound(stranger)
