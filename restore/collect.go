@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -67,10 +68,10 @@ func (c *collector) run(ctx context.Context) error {
 }
 
 // lostNode reports that some of the tree can't be read.
-func (c *collector) lostNode(after snapshot.Key, err error) {
-	c.count.Damaged.Add(1)
+func (c *collector) lostNode(from snapshot.Key, err error) {
+	c.count.LostNodes.Add(1)
 	if c.o.Observer.Problem != nil {
-		c.o.Observer.Problem(after.Path(), fmt.Errorf("entries behind this one are lost: %w", err))
+		c.o.Observer.Problem(strings.TrimSuffix(from.Path(), "/"), fmt.Errorf("entries from here on are lost, up to the next one that was restored: %w", err))
 	}
 }
 

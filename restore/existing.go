@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -173,7 +174,8 @@ func (s *session) merge(parent *dir, p place, st fsmeta.Stat) (dirState, error) 
 	// Root may write anywhere. Others can only open up what is theirs: so a
 	// link that somebody puts here meanwhile makes them change nothing that
 	// they could not be made to change otherwise.
-	if !s.owners.root && !s.o.DryRun && st.Mode&0o700 != 0o700 {
+	isOwn := int(st.UID) == os.Geteuid()
+	if isOwn && !s.owners.root && !s.o.DryRun && st.Mode&0o700 != 0o700 {
 		if err := fsmeta.ChmodAt(parent.Fd(), name, st.Perm()|0o700); err != nil {
 			return dirState{}, err
 		}

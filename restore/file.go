@@ -19,7 +19,7 @@ const damagedSuffix = ".cairn-damaged"
 
 var (
 	errPartial = errors.New("its contents are known to be incomplete: it shrank or failed while the snapshot was made")
-	errZeros   = errors.New("restored as " + "NAME" + damagedSuffix + " with zeros for what is lost")
+	errZeros   = errors.New("restored as NAME" + damagedSuffix + " with zeros for what is lost")
 )
 
 // file is a file with contents on its way to the target.
@@ -298,7 +298,7 @@ func (s *session) discard(f *file) {
 func (s *session) damaged(e *snapshot.Entry, out *outcome, err error) {
 	out.set(Damaged)
 	s.count.Damaged.Add(1)
-	s.o.Observer.Progress.FilesDone.Add(1)
+	s.fileDone(e)
 	if s.o.Observer.Problem != nil {
 		s.o.Observer.Problem(e.Key.Path(), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +40,10 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{T: t, storage: mem.New(time.Now), source: filepath.Join(realTempDir(t), "source")}
 	f.must(os.Mkdir(f.source, 0o755))
 	var err error
-	f.repo, err = repo.Init(t.Context(), repo.Options{Storage: f.storage, Cache: t.TempDir()}, repo.Params{
+	f.repo, err = repo.Init(t.Context(), repo.Options{
+		Storage: f.storage, Cache: t.TempDir(),
+		Random: rand.NewChaCha8([32]byte{1}), // equal trees in each run
+	}, repo.Params{
 		Chunker:  chunk.Params{Algorithm: chunk.FastCDC, Min: 8 << 10, Avg: 16 << 10, Max: 64 << 10},
 		PackSize: 1 << 20,
 		Lock:     seal.Passphrase{Text: []byte("secret"), Cost: seal.Cost{Passes: 1, Memory: 8, Lanes: 1}},

@@ -180,3 +180,32 @@ func TestOrphan(t *testing.T) {
 	f.restore(restore.Options{Snapshot: s, Target: target})
 	f.same(contents(t, target), map[string]string{"no/": "", "no/entry": ""})
 }
+
+// A restore that is broken off leaves nothing half done, and can be taken up again.
+func TestCancel(t *testing.T) {
+	f := newFixture(t)
+	for i := range byte(20) {
+		f.write(string('a'+rune(i)), noise(i, 500<<10))
+	}
+	s := f.snapshot(ingest.Options{})
+	target := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	o := restore.Options{Snapshot: s, Path: f.source, Target: target, Overwrite: restore.IfChanged}
+	o.Observer.Entry = func(_ string, a restore.Action) {
+		if a == restore.Created {
+			cancel()
+		}
+	}
+	if _, err := restore.Directory(ctx, f.repo, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	f.noTemporary(target)
+	want := contents(t, f.source)
+	for name, data := range contents(t, target) {
+		if data != want[name] {
+			t.Errorf("%s is not whole", name)
+		}
+	}
+	f.restore(o)
+	f.same(contents(t, target), want)
+}

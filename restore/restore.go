@@ -153,9 +153,10 @@ type Result struct {
 	ReadChunks int64 // chunks to read for them; one that two batches need counts twice
 	ReadBytes  int64 // size of these chunks, before compression
 
-	Verified int64 // files read back and found good
-	Damaged  int64 // files whose contents can't be had whole
-	Problems int64 // other problems
+	Verified  int64 // files read back and found good
+	Damaged   int64 // files whose contents can't be had whole
+	LostNodes int64 // nodes of the snapshot's tree that can't be had, with the entries in them
+	Problems  int64 // other problems
 }
 
 // ErrIncomplete: some entries were not restored, or not as they should be. The
@@ -164,7 +165,7 @@ var ErrIncomplete = errors.New("the restore is incomplete")
 
 // Directory restores files into a directory. It goes on after problems with
 // single entries, and after damage; then the error matches ErrIncomplete or
-// repo.ErrDamage (with AllowDamaged, damage is in the result only). When the
+// repo.ErrDamage (with AllowDamaged, damaged files are in the result only). When the
 // target is full, or the repository can't be reached, it stops. The
 // result is valid with any error, if it isn't nil.
 //
@@ -229,12 +230,17 @@ func (s *session) restore(ctx context.Context) error {
 
 // verdict adds to err, which ended the restore, what the observer was told.
 func (s *session) verdict(err error) error {
+	errs := []error{err}
 	if n := s.count.Damaged.Load(); n > 0 && !s.o.AllowDamaged {
-		err = errors.Join(err, fmt.Errorf("%w: the contents of %d files are lost, in whole or in part, "+
-			"and they were not restored; see which chunks are gone with check, or allow damaged files", repo.ErrDamage, n))
+		errs = append(errs, fmt.Errorf("%w: %d files are lost, in whole or in part, and were not restored; "+
+			"to get what is left of them, allow damaged files", repo.ErrDamage, n))
+	}
+	if n := s.count.LostNodes.Load(); n > 0 {
+		errs = append(errs, fmt.Errorf("%w: the list of what is in the snapshot has %d gaps, and what was in them is not restored; "+
+			"another snapshot may have it", repo.ErrDamage, n))
 	}
 	if n := s.count.Problems.Load(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%w: %d problems, reported above", ErrIncomplete, n))
+		errs = append(errs, fmt.Errorf("%w: there were %d problems", ErrIncomplete, n))
 	}
-	return err
+	return errors.Join(errs...)
 }

@@ -49,9 +49,9 @@ type selection struct {
 	included bool
 
 	// damaged: some of the tree can't be read. lost, if not nil, is told
-	// between which keys.
+	// from which key on.
 	damaged bool
-	lost    func(after snapshot.Key, err error)
+	lost    func(from snapshot.Key, err error)
 }
 
 // newSelection looks at what o asks for. It is an error if that is not in the

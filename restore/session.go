@@ -42,7 +42,7 @@ type session struct {
 // counters are the fields of Result.
 type counters struct {
 	Files, Directories, Others, Links, Replaced, Unchanged, Kept, Deleted atomic.Int64
-	Bytes, ReadChunks, ReadBytes, Verified, Damaged, Problems             atomic.Int64
+	Bytes, ReadChunks, ReadBytes, Verified, Damaged, LostNodes, Problems  atomic.Int64
 }
 
 func (s *session) result() *Result {
@@ -51,7 +51,7 @@ func (s *session) result() *Result {
 		Files: c.Files.Load(), Directories: c.Directories.Load(), Others: c.Others.Load(), Links: c.Links.Load(),
 		Replaced: c.Replaced.Load(), Unchanged: c.Unchanged.Load(), Kept: c.Kept.Load(), Deleted: c.Deleted.Load(),
 		Bytes: c.Bytes.Load(), ReadChunks: c.ReadChunks.Load(), ReadBytes: c.ReadBytes.Load(),
-		Verified: c.Verified.Load(), Damaged: c.Damaged.Load(), Problems: c.Problems.Load(),
+		Verified: c.Verified.Load(), Damaged: c.Damaged.Load(), LostNodes: c.LostNodes.Load(), Problems: c.Problems.Load(),
 	}
 }
 
@@ -151,7 +151,7 @@ func (s *session) fail(e *snapshot.Entry, out *outcome, err error) error {
 	}
 	out.set(Failed)
 	s.problem(e.Key.Path(), err)
-	s.o.Observer.Progress.FilesDone.Add(1)
+	s.fileDone(e)
 	return nil
 }
 
@@ -194,11 +194,16 @@ func (s *session) done(e *snapshot.Entry, out *outcome, a Action) {
 	if a == Replaced {
 		c.Replaced.Add(1)
 	}
-	if e.Type != snapshot.Directory {
-		s.o.Observer.Progress.FilesDone.Add(1)
-	}
+	s.fileDone(e)
 	if s.o.Observer.Entry != nil {
 		s.o.Observer.Entry(e.Key.Path(), a)
+	}
+}
+
+// fileDone counts an entry for the progress, which counts no directories.
+func (s *session) fileDone(e *snapshot.Entry) {
+	if e.Type != snapshot.Directory {
+		s.o.Observer.Progress.FilesDone.Add(1)
 	}
 }
 
