@@ -269,7 +269,7 @@ func (w *world) resealed(r *repo.Repository, s protocol.Sealer, host string) (sn
 	m := snapshot.Manifest{
 		Header: seal.Header{Kind: seal.Manifest, Repository: s.Repository, Place: s.Place},
 		Open:   snapshot.Open{Time: w.now(), Host: host},
-		Body:   snapshot.Body{Set: "forged", Start: w.now(), End: w.now()},
+		Body:   snapshot.Body{Root: snapshot.Root{ID: chunk.ID{1}}, Set: "forged", Start: w.now(), End: w.now()},
 	}
 	object, err := m.Seal(s.Random, s.Keys, r.Config().Public, s.Key)
 	w.must(err)

@@ -223,6 +223,13 @@ func (c *checker) checkLeases(ctx context.Context) error {
 		return err
 	}
 	for _, l := range leases {
+		for _, name := range l.objects {
+			if err := c.verifyLease(ctx, name); errors.Is(err, ErrDamage) {
+				c.problem(name, err)
+			} else if err != nil && !errors.Is(err, backend.ErrNotExist) {
+				return err
+			}
+		}
 		switch {
 		case l.begun && !l.ended:
 			c.report.Leftovers = append(c.report.Leftovers,

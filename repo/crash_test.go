@@ -3,6 +3,8 @@ package repo_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -32,30 +34,30 @@ func (w *world) eachFault(work func(w *world, b backend.Interface, cache string)
 		t.Fatalf("without a fault: %d operations, %v", n, err)
 	}
 	for _, fault := range faults {
-		failed := 0
-		for k := 1; k <= n; k++ {
-			rule := fmt.Sprintf("* #%d: %s", k, fault)
-			ok := t.Run(rule, func(t *testing.T) {
-				in, err := faulty.Parse(rule)
-				if err != nil {
-					t.Fatal(err)
-				}
-				w := w.on(t, w.storage.Clone())
-				cache := t.TempDir()
-				acked := work(w, in.Wrap(w.storage), cache)
-				if acked != nil {
-					failed++
-				}
-				if acked != nil && !errors.Is(acked, faulty.ErrInjected) {
-					t.Errorf("the error does not say why: %v", acked)
-				}
-				after(w, cache, acked)
-			})
-			if !ok {
-				return // one is enough to read
+		var failed atomic.Int32
+		t.Run(fault, func(t *testing.T) {
+			for k := 1; k <= n; k++ {
+				t.Run(strconv.Itoa(k), func(t *testing.T) {
+					t.Parallel()
+					rule := fmt.Sprintf("* #%d: %s", k, fault)
+					in, err := faulty.Parse(rule)
+					if err != nil {
+						t.Fatal(err)
+					}
+					w := w.on(t, w.storage.Clone())
+					cache := t.TempDir()
+					acked := work(w, in.Wrap(w.storage), cache)
+					if acked != nil {
+						failed.Add(1)
+					}
+					if acked != nil && !errors.Is(acked, faulty.ErrInjected) {
+						t.Errorf("%s: the error does not say why: %v", rule, acked)
+					}
+					after(w, cache, acked)
+				})
 			}
-		}
-		if failed < n/3 {
+		})
+		if failed := int(failed.Load()); failed < n/3 {
 			t.Errorf("%s: only %d of %d faults were noticed", fault, failed, n)
 		}
 	}
@@ -88,10 +90,9 @@ func (w *world) sets(r *repo.Repository) map[string]snapshot.ID {
 
 func TestFaultyBackup(t *testing.T) {
 	w := newRepository(t)
-	first := w.someFiles()
+	first := files{"small": w.random.bytes(1000), "large": w.random.bytes(3*blockSize + 7)}
 	w.mustBackup(w.stranger(admin), "first", first)
-	second := w.someFiles()
-	second["large"] = first["large"]
+	second := files{"small": w.random.bytes(1000), "large": first["large"], "more": w.random.bytes(3 * blockSize)}
 	work := func(w *world, b backend.Interface, cache string) error {
 		return w.use(b, cache, func(r *repo.Repository) error {
 			_, err := w.backup(r, "second", second)

@@ -249,3 +249,34 @@ func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, 
 	}
 	return end, by.Signer, nil
 }
+
+// verifyLease checks a begin or a beat. Ends are checked with the snapshots, as
+// they may hold one.
+func (r *Repository) verifyLease(ctx context.Context, name string) error {
+	lease, object, _ := splitLeaseName(name)
+	if object == "end" {
+		return nil
+	}
+	b, err := backend.ReadAll(ctx, r.storage, name, maxLease)
+	if err != nil {
+		return fmt.Errorf("read lease: %w", err)
+	}
+	var id protocol.LeaseID
+	var by protocol.Origin
+	says := "begin"
+	if object == says {
+		begin, o, oerr := protocol.OpenBegin(b, r.ring)
+		id, by, err = begin.Lease, o, oerr
+	} else {
+		beat, o, oerr := protocol.OpenBeat(b, r.ring)
+		id, by, err = beat.Lease, o, oerr
+		says = "beat-" + strconv.FormatUint(beat.Number, 10)
+	}
+	if err != nil {
+		return damaged(name, err)
+	}
+	if id.String() != lease || says != object || !r.config.MayWrite(by.Signer, by.Place) {
+		return damaged(name, errors.New("it is not of this lease by somebody who may write one"))
+	}
+	return nil
+}

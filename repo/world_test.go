@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,19 @@ import (
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
 )
+
+// TestMain puts the machines' caches into memory where that is possible: there
+// are hundreds, and each would wait for the disk.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("/dev/shm", "cairn-repo-test-")
+	if err != nil {
+		os.Exit(m.Run())
+	}
+	os.Setenv("TMPDIR", dir)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
 
 // secret returns a passphrase that costs next to nothing.
 func secret(text string) seal.Passphrase {
@@ -147,9 +161,14 @@ func (w *world) addSlot(pass string, access seal.Access) seal.SlotID {
 	return id
 }
 
-// on returns a copy of the world that has another storage.
+// on returns a copy of the world that has another storage. That of a subtest
+// has its own source, so that subtests may run beside each other.
 func (w *world) on(t testing.TB, storage *mem.Mem) *world {
-	return &world{TB: t, random: w.random, storage: storage, time: w.now()}
+	random := w.random
+	if t != w.TB {
+		random = newSource(t)
+	}
+	return &world{TB: t, random: random, storage: storage, time: w.now()}
 }
 
 // names lists the storage.
