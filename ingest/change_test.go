@@ -69,7 +69,7 @@ func (b *bench) file(size int) (path string, st fsmeta.Stat, dir *dirHandle) {
 	b.must(err)
 	st, err = fsmeta.StatAt(fd, "file")
 	b.must(err)
-	return path, st, newDirHandle(fd)
+	return path, st, b.dirs.add(fd)
 }
 
 // check compares what became of the entry with what should have.

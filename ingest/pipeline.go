@@ -38,6 +38,8 @@ type pipeline struct {
 	buffers  chan []byte // for those; not a sync.Pool, which the collector would empty
 	cutting  []byte      // to cut large files from
 
+	dirs openDirs
+
 	unreadable  atomic.Int64
 	fileSources []filesSource     // in key order
 	sources     []snapshot.Source // streams, as they end
@@ -151,7 +153,9 @@ func (p *pipeline) run(ctx context.Context) (root snapshot.Root, err error) {
 		root, err = p.sequence()
 		return err
 	})
-	if err := g.Wait(); err != nil {
+	err = g.Wait()
+	p.dirs.closeAll()
+	if err != nil {
 		return root, err
 	}
 	for _, f := range p.fileSources {

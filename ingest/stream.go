@@ -29,7 +29,8 @@ const (
 type Stream struct {
 	// Name is the file's name; it may have several components.
 	Name string
-	// Reader is the standard input, say. Nil for a command.
+	// Reader is the standard input, say. Nil for a command. It may still be
+	// read from when Snapshot has returned because its context was done.
 	Reader io.Reader
 	// Command is given to the shell. It must end with status 0, or the source
 	// has failed.
@@ -53,8 +54,11 @@ func checkStreams(streams []Stream) error {
 	for i := range streams {
 		s := &streams[i]
 		k, err := s.key()
-		if err != nil {
+		switch {
+		case err != nil:
 			return fmt.Errorf("name %q of a stream: %w", s.Name, err)
+		case s.Name == "" || s.Reader == nil && s.Command == "":
+			return fmt.Errorf("stream %q has no name, or neither a reader nor a command", s.Name)
 		}
 		for other := range seen {
 			if other == k || other.IsBelow(k) || k.IsBelow(other) {
@@ -140,6 +144,8 @@ func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
 	err := p.read(s, &e)
 	var failed *readError
 	switch {
+	case p.ctx.Err() != nil: // nothing has failed but the run was ended
+		return p.ctx.Err()
 	case err == nil:
 		j := p.newJob()
 		j.entries = append(j.entries, e)
@@ -160,12 +166,29 @@ func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
 
 // read stores what a stream delivers.
 func (p *pipeline) read(s *Stream, e *snapshot.Entry) error {
-	if s.Reader != nil {
-		var err error
-		e.Size, err = p.contents(e, s.Reader, nil, p.putLater)
-		return err
+	if s.Reader == nil {
+		return p.command(s, e)
 	}
-	return p.command(s, e)
+	r := interruptible(p.ctx, s.Reader)
+	defer r.Close()
+	var err error
+	e.Size, err = p.contents(e, r, nil, p.putLater)
+	return err
+}
+
+// interruptible returns a reader that fails when ctx is done, even while r
+// keeps its caller waiting, as a terminal or an idle pipe does. Such a call of r.Read
+// is left alone with its buffer until it returns.
+func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
+	go func() {
+		defer stop()
+		// Hidden behind plain interfaces, or the copy would choose its own buffer.
+		_, err := io.CopyBuffer(struct{ io.Writer }{in}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		in.CloseWithError(err) // nil is io.EOF
+	}()
+	return out
 }
 
 // command stores what a command prints. The end of its output proves

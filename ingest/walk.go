@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 
 	"github.com/zeebo/blake3"
@@ -19,19 +20,49 @@ import (
 type dirHandle struct {
 	fd   int
 	refs atomic.Int32
+	of   *openDirs
 }
 
-func newDirHandle(fd int) *dirHandle {
-	d := &dirHandle{fd: fd}
+// openDirs knows all open directories of a run, for when it ends early: jobs
+// that nobody works on any more never give back theirs.
+type openDirs struct {
+	mu  sync.Mutex
+	fds map[int]struct{}
+}
+
+// add takes over a descriptor.
+func (o *openDirs) add(fd int) *dirHandle {
+	d := &dirHandle{fd: fd, of: o}
 	d.refs.Store(1)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fds == nil {
+		o.fds = make(map[int]struct{})
+	}
+	o.fds[fd] = struct{}{}
 	return d
+}
+
+func (o *openDirs) close(fd int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.fds, fd) // first: the next one to open gets the number again
+	unix.Close(fd)
+}
+
+// closeAll closes what is left when nobody uses it.
+func (o *openDirs) closeAll() {
+	for fd := range o.fds {
+		unix.Close(fd)
+	}
+	o.fds = nil
 }
 
 func (d *dirHandle) retain() *dirHandle { d.refs.Add(1); return d }
 
 func (d *dirHandle) release() {
 	if d.refs.Add(-1) == 0 {
-		unix.Close(d.fd)
+		d.of.close(d.fd)
 	}
 }
 
@@ -73,7 +104,7 @@ func (w *walker) root() error {
 		unix.Close(fd)
 		return err
 	}
-	d := newDirHandle(fd)
+	d := w.dirs.add(fd)
 	defer d.release()
 	t := w.targets.root
 	if t.whole {
@@ -121,7 +152,7 @@ func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 		return fmt.Errorf("source %s: %w", key.Path(), err)
 	}
 	viaLink := st.IsSymlink()
-	d := newDirHandle(fd)
+	d := w.dirs.add(fd)
 	defer d.release()
 	if st, err = fsmeta.StatFd(fd); err != nil {
 		return fmt.Errorf("source %s: %w", key.Path(), err)
@@ -181,7 +212,7 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, device uint64) error {
 	fd, err := fsmeta.OpenDirAt(parent.fd, name)
 	if err == nil {
-		d := newDirHandle(fd)
+		d := w.dirs.add(fd)
 		defer d.release()
 		var st fsmeta.Stat
 		if st, err = fsmeta.StatFd(fd); err == nil {

@@ -1,0 +1,121 @@
+package ingest_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/internal/gitignore"
+)
+
+func TestExcludes(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{
+		"a.tmp", "a.txt", "deep/b.tmp", "deep/keep.tmp", "deep/c", "cache/x", "cache/y/z", "logs/1", "logs/2",
+		"named/in", "named/cache/x", "odd\xff/x", "deep/tmp", "file/cache",
+	} {
+		w.write(name, []byte(name))
+	}
+	w.must(os.Symlink("logs", w.path("logs.link")))
+	set := gitignore.New("/")
+	for _, p := range []string{"*.tmp", "!keep.tmp", "cache/", w.path("logs"), "odd\xff", "tmp", "!/tmp"} {
+		w.must(set.Add(p, "test"))
+	}
+	o := w.clean(func(o *ingest.Options) { o.Excludes = set })
+	v := w.view(o.ID)
+	v.want("a.txt", "deep", "deep/keep.tmp", "deep/c", "named", "named/in", "file", "file/cache", "logs.link")
+
+	// What is named is taken, whatever excludes it; what is in it is not.
+	o = w.clean(func(o *ingest.Options) {
+		o.Excludes = set
+		o.Paths = []string{w.path("a.tmp"), w.path("cache/y"), w.path("logs")}
+	})
+	w.view(o.ID).want("a.tmp", "cache", "cache/y", "cache/y/z", "logs", "logs/1", "logs/2")
+}
+
+// TestExcludedLater leaves out what the parent has.
+func TestExcludedLater(t *testing.T) {
+	w := newWorld(t)
+	w.write("a", []byte("a"))
+	w.write("b/c", []byte("c"))
+	w.clean()
+	set := gitignore.New("/")
+	w.must(set.Add("b", "test"))
+	o := w.clean(func(o *ingest.Options) { o.Excludes = set })
+	w.view(o.ID).want("a")
+	if o.Totals.Removed != 2 || o.Totals.Unmodified != 1 {
+		t.Errorf("totals are %+v", o.Totals)
+	}
+}
+
+func TestExcludeCaches(t *testing.T) {
+	w := newWorld(t)
+	const tag = "Signature: 8a477f597d28d172789f06886806bc55"
+	w.write("cache/CACHEDIR.TAG", []byte(tag+"\n# a comment\n"))
+	w.write("cache/x/y", []byte("y"))
+	w.write("bare/CACHEDIR.TAG", []byte(tag))
+	w.write("short/CACHEDIR.TAG", []byte(tag[:len(tag)-1]))
+	w.write("other/CACHEDIR.TAG", []byte("something else, that is longer than the signature"))
+	w.must(os.MkdirAll(w.path("dir/CACHEDIR.TAG"), 0o755))
+	w.must(os.Mkdir(w.path("link"), 0o755))
+	w.must(os.Symlink("../bare/CACHEDIR.TAG", w.path("link/CACHEDIR.TAG")))
+	w.must(os.Mkdir(w.path("fifo"), 0o755))
+	w.must(unix.Mkfifo(w.path("fifo/CACHEDIR.TAG"), 0o644))
+
+	kept := []string{
+		"short", "short/CACHEDIR.TAG", "other", "other/CACHEDIR.TAG", "dir", "dir/CACHEDIR.TAG",
+		"link", "link/CACHEDIR.TAG", "fifo", "fifo/CACHEDIR.TAG", "cache", "bare",
+	}
+	w.view(w.clean(func(o *ingest.Options) { o.ExcludeCaches = true }).ID).want(kept...)
+	w.view(w.clean().ID).want(append(kept, "cache/CACHEDIR.TAG", "cache/x", "cache/x/y", "bare/CACHEDIR.TAG")...)
+}
+
+func TestOneFileSystem(t *testing.T) {
+	w := newWorld(t)
+	w.write("a", []byte("a"))
+	w.must(os.MkdirAll(w.path("mounted"), 0o755))
+	if err := unix.Mount("tmpfs", w.path("mounted"), "tmpfs", 0, "size=1m"); err != nil {
+		skip(t, "can't mount a file system: "+err.Error())
+	}
+	t.Cleanup(func() { w.must(unix.Unmount(w.path("mounted"), unix.MNT_DETACH)) })
+	w.write("mounted/b", []byte("b"))
+	one := func(o *ingest.Options) { o.OneFileSystem = true }
+
+	v := w.view(w.clean(one).ID)
+	v.want("a", "mounted")
+	var st unix.Stat_t
+	w.must(unix.Lstat(w.path("mounted"), &st))
+	if e := v.entry(w.path("mounted")); e.Inode != st.Ino || e.Mode != st.Mode&0o7777 {
+		t.Errorf("the mount point is %o, want %o", e.Mode, st.Mode&0o7777)
+	}
+	w.view(w.clean().ID).want("a", "mounted", "mounted/b")
+	// A file system that was named is taken.
+	v = w.view(w.clean(one, func(o *ingest.Options) { o.Paths = []string{w.path("mounted")} }).ID)
+	v.want("mounted", "mounted/b")
+}
+
+// TestRootPath takes / with everything but the test's own directory excluded.
+func TestRootPath(t *testing.T) {
+	w := newWorld(t)
+	w.write("file", []byte("x"))
+	set := gitignore.New("/")
+	w.must(set.Add("/*", "test"))
+	// The way to the directory is brought back, one component after the other.
+	parts := strings.Split(strings.TrimPrefix(w.src, "/"), "/")
+	for i := range parts {
+		path := "/" + strings.Join(parts[:i+1], "/")
+		w.must(errors.Join(set.Add("!"+path, "test"), set.Add(path+"/*", "test")))
+	}
+	w.must(set.Add("!"+w.path("file"), "test"))
+	o := w.clean(func(o *ingest.Options) { o.Paths = []string{"/"}; o.Excludes = set })
+	v := w.view(o.ID)
+	v.want("file")
+	if len(v.entries) != len(parts)+2 {
+		t.Errorf("%d entries, want %d", len(v.entries), len(parts)+2)
+	}
+	v.wantContents(w.path("file"), []byte("x"))
+}
