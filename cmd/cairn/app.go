@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, t terminal) int {
 	if err != nil && ctx.Err() != nil {
 		err = &statusError{statusInterrupted, errors.New(p.interrupted)}
 	}
-	if err == nil && out.err != nil {
+	if out.err != nil && (err == nil || errors.Is(err, out.err)) {
 		err = fmt.Errorf("write the output: %w", out.err)
 	}
 	p.say(err)

@@ -23,7 +23,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	}
 	var global, local, rest []string
 	var path []*cli.Command // command and subcommand
-	version := false
+	var help, version bool
 	commands := app.Commands
 	words := slices.Clone(args[1:])
 	for i := 0; i < len(words); i++ {
@@ -51,6 +51,10 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			}
 			return nil, usagef("there is no option %s%s%s", dashes(w), name, didYouMean(app, path, name))
 		}
+		if flag == cli.HelpFlag {
+			help = true
+			continue
+		}
 		if flag.Names()[0] == "version" && isGlobal {
 			version = true
 			continue
@@ -72,7 +76,10 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			local = append(local, out...)
 		}
 	}
-	if version {
+	switch {
+	case help: // whatever else there is
+		local, rest = []string{"--help"}, nil
+	case version:
 		path, local, rest = []*cli.Command{findCommand(app.Commands, "version")}, nil, nil
 	}
 	if len(rest) > 0 && (len(path) == 0 || len(path[len(path)-1].Subcommands) > 0) {

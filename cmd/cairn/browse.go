@@ -295,7 +295,7 @@ func (p *program) find(c *cli.Context) error {
 		return err
 	}
 	if ids := c.StringSlice("snapshot"); len(ids) > 0 {
-		found = found[:0]
+		found, damage = found[:0], nil // what was not asked for may be damaged
 		for _, id := range ids {
 			s, err := p.find1(c.Context, r, id, filterOf(c))
 			if err != nil {

@@ -211,6 +211,9 @@ func (p *program) confirm(c *cli.Context, question string) error {
 	}
 	fmt.Fprintf(p.Stderr, "%s Type yes to go on: ", question)
 	answer, err := interruptible(c.Context, func() (string, error) { return bufio.NewReader(p.Stdin).ReadString('\n') })
+	if err != nil {
+		fmt.Fprintln(p.Stderr) // the question's line has not ended
+	}
 	if err != nil && err != io.EOF {
 		return fmt.Errorf("read the answer: %w", err)
 	}

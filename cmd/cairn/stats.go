@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,9 +43,6 @@ func (p *program) stats(c *cli.Context, r *repo.Repository) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range damage {
-		p.warn("%v", d)
-	}
 	groups := grow(found)
 	var logical uint64
 	for _, g := range groups {
@@ -63,9 +61,9 @@ func (p *program) stats(c *cli.Context, r *repo.Repository) error {
 		p.json.Write("summary", map[string]any{
 			"snapshots": len(found), "snapshot_bytes": logical, "stored_bytes": usage.Bytes(), "ratio": ratio,
 			"data_packs": usage.DataPacks, "data_bytes": usage.DataBytes, "meta_packs": usage.MetaPacks, "meta_bytes": usage.MetaBytes,
-			"index_bytes": usage.IndexBytes, "chunks": usage.Chunks,
+			"index_bytes": usage.IndexBytes, "chunks": usage.Chunks, "damaged": len(damage),
 		})
-		return nil
+		return errors.Join(damage...)
 	}
 	cfg := r.Config()
 	p.printf("repository %s, made %s\n", r.ID(), termui.Time(cfg.Created))
@@ -83,7 +81,7 @@ func (p *program) stats(c *cli.Context, r *repo.Repository) error {
 		termui.Size(usage.Bytes()), ratio)
 	fmt.Fprintf(p.Stdout, "  data  %s, %s\n  meta  %s, %s\n  index %s for %s\n", plural(int64(usage.DataPacks), "pack"), termui.Size(usage.DataBytes),
 		plural(int64(usage.MetaPacks), "pack"), termui.Size(usage.MetaBytes), termui.Size(usage.IndexBytes), plural(usage.Chunks, "chunk"))
-	return nil
+	return errors.Join(damage...)
 }
 
 // grow groups snapshots by host and sources.

@@ -1,0 +1,233 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// exit starts a child and returns its exit status, -1 if a signal ended it.
+func exit(t *testing.T, cmd *exec.Cmd) (status int, stderr string) {
+	t.Helper()
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	err := cmd.Run()
+	var ee *exec.ExitError
+	if err != nil && !errors.As(err, &ee) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), errs.String()
+}
+
+func TestInterrupt(t *testing.T) {
+	w := newWorld(t)
+	w.ok("snapshot", w.src)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		cmd := w.child("snapshot", "-", w.src, "--json", "--verbose")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// When it has read so much, it is in the middle: the pipe holds less.
+		if _, err := in.Write(make([]byte, 8<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait()
+		in.Close()
+		if s := cmd.ProcessState.ExitCode(); s != statusInterrupted {
+			t.Errorf("%v: status %d\n%s", sig, s, out.String())
+		}
+		if m := last(messages(t, out.String())); m["code"] != float64(statusInterrupted) || !strings.Contains(m["message"].(string), "no snapshot was made") {
+			t.Errorf("%v", m)
+		}
+	}
+	if n := len(w.ids()); n != 1 {
+		t.Errorf("%d snapshots after the interruptions", n)
+	}
+	w.sound()
+}
+
+func TestKill(t *testing.T) {
+	w := newWorld(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	contents := rand.NewChaCha8([32]byte{byte(seed)})
+	killed := 0
+	for round := range 8 {
+		b := make([]byte, 6<<20)
+		contents.Read(b)
+		w.write("src/round"+string(rune('0'+round)), string(b))
+		cmd := w.child("snapshot", w.src, "-q")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
+		cmd.Process.Kill()
+		if cmd.Wait() != nil {
+			killed++
+		}
+		w.ok("check", "--read-data")
+	}
+	t.Logf("killed in %d rounds of 8, before %d snapshots were published", killed, 8-len(w.ids()))
+	w.sound()
+	w.ok("restore", "latest:"+w.src, "--target", w.path("out"))
+	same(t, w.src, w.path("out"))
+}
+
+func TestStdinEnds(t *testing.T) {
+	w := newWorld(t)
+	cmd := w.child("snapshot", "-", "--stdin-name", "x")
+	cmd.Stdin = io.LimitReader(rand.NewChaCha8([32]byte{}), 3<<20)
+	if s, errs := exit(t, cmd); s != 0 {
+		t.Fatal(errs)
+	}
+	if out := w.ok("cat", "latest:stdin/x").out; len(out) != 3<<20 {
+		t.Errorf("%d bytes", len(out))
+	}
+}
+
+// A file without permission: done, but not whole.
+func TestUnreadable(t *testing.T) {
+	w := newWorld(t)
+	secret := w.write("src/secret", "x")
+	if err := os.Chmod(secret, 0); err != nil {
+		t.Fatal(err)
+	}
+	status, errs := exit(t, w.ordinary("snapshot", w.src, "-q"))
+	if status != statusIncomplete || !strings.Contains(errs, secret) || !strings.Contains(errs, "permission denied") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+	if out := w.ok("snapshots").out; !strings.Contains(out, "(incomplete)") {
+		t.Error(out)
+	}
+	// Nor can it restore where it may not write.
+	if err := os.MkdirAll(w.path("locked"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(w.path("locked"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	status, errs = exit(t, w.ordinary("restore", "latest", "--target", w.path("locked/x")))
+	if status != statusFailed || !strings.Contains(errs, "permission denied") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+	status, errs = exit(t, w.ordinary("restore", "latest:"+w.src+"/a", "--target", w.path("open/x")))
+	if status != 0 {
+		t.Errorf("status %d: %s", status, errs)
+	}
+}
+
+// ordinary returns the program as a process of a user without special rights.
+// The world becomes this user's.
+func (w *world) ordinary(args ...string) *exec.Cmd {
+	w.t.Helper()
+	cmd := w.child(args...)
+	if os.Geteuid() != 0 {
+		return cmd
+	}
+	const nobody = 65534
+	b, err := os.ReadFile(cmd.Path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd.Path = w.path("cairn") // go test's folder is for root alone
+	err = os.WriteFile(cmd.Path, b, 0o755)
+	err = errors.Join(err, os.MkdirAll(w.path("open"), 0o755), os.Chmod(w.dir, 0o755), filepath.WalkDir(w.dir, func(p string, _ os.DirEntry, err error) error {
+		if p == w.path("locked") || err != nil {
+			return err
+		}
+		return os.Lchown(p, nobody, nobody)
+	}))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.Env = append(cmd.Env, "HOME="+w.dir, "TMPDIR="+w.path("open"))
+	return cmd
+}
+
+func TestBashCompletion(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		skip(t, "no bash")
+	}
+	w := shared(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+cairn() { "$EXE" "$@"; }
+source <(cairn completion bash)
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_cairn
+printf '%s\n' "${COMPREPLY[@]}"
+`
+	id := w.ids()[0]
+	for line, want := range map[string]string{
+		"cairn sn":                          "snapshot snapshots",
+		"cairn key pa":                      "passwd",
+		"cairn key add --wri":               "--write-only",
+		"cairn snapshots --la":              "--latest",
+		"cairn restore x --over":            "--overwrite",
+		"cairn restore --overwrite if":      "if-changed if-newer",
+		"cairn restore --overwrite = if":    "if-changed if-newer",
+		"cairn restore --target ":           "",
+		"cairn snapshot -- --ta":            "",
+		"cairn help sta":                    "stats",
+		"cairn restore " + id[:3]:           id[:8],
+		"cairn -r /nowhere ls " + id[:3]:    "",
+		"cairn ls late":                     "latest",
+		"cairn completion f":                "fish",
+		"cairn --no":                        "--no-progress",
+		"cairn nonsense --no-such-option x": "",
+	} {
+		cmd := exec.Command(bash, append([]string{"-c", script, "bash"}, strings.Split(line, " ")...)...)
+		cmd.Env = append(os.Environ(), asProgram+"=1", "EXE="+exe, "CAIRN_REPOSITORY="+w.repo)
+		out, err := cmd.CombinedOutput()
+		if got := strings.Join(strings.Fields(string(out)), " "); err != nil || got != want {
+			t.Errorf("%s: %q (%v), want %q", line, got, err, want)
+		}
+	}
+}
+
+func TestManualPages(t *testing.T) {
+	w := &world{t: t}
+	groff, err := exec.LookPath("groff")
+	if err != nil {
+		skip(t, "no groff")
+	}
+	pages := [][]string{{"man"}}
+	for _, c := range new(program).app().Commands {
+		pages = append(pages, []string{"man", c.Name})
+	}
+	for _, args := range pages {
+		cmd := exec.Command(groff, "-man", "-ww", "-Tascii")
+		cmd.Stdin = strings.NewReader(w.ok(args...).out)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil || errs.Len() > 0 || len(out) < 2000 {
+			t.Errorf("cairn %q: %v, %s", args, err, errs.String())
+		}
+	}
+}
