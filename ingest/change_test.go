@@ -171,6 +171,7 @@ func TestChangedWhileRead(t *testing.T) {
 			return os.Chtimes(p, at, at)
 		}, func(n int64) bool { return n == size }, false, changed},
 		{"shrank once", 1, false, func(p string, _ int) error { return os.Truncate(p, size/2) }, func(n int64) bool { return n == size/2 }, false, shrank},
+		{"emptied once", 1, false, func(p string, _ int) error { return os.Truncate(p, 0) }, func(n int64) bool { return n == 0 }, false, shrank},
 		{"shrank always", 99, false, func(p string, n int) error { return os.Truncate(p, size/2-int64(n)*300000) },
 			func(n int64) bool { return n < size/2 }, true, shrank},
 	}

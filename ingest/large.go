@@ -149,7 +149,7 @@ func (fd fdReader) Read(p []byte) (int, error) {
 // extents (or the list) and the content hash. An error of r comes back as *readError,
 // whatever was read before.
 func (p *pipeline) contents(e *snapshot.Entry, r io.Reader, buf []byte, put putter) (n uint64, err error) {
-	e.Extents, e.List = nil, nil
+	e.Hash, e.Extents, e.List = [16]byte{}, nil, nil // perhaps of a read before
 	c := &collector{p: p, entry: e, sum: p.contentHasher()}
 	c.sum.Write([]byte{1})
 	defer c.drain()
