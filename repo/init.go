@@ -40,8 +40,7 @@ func Init(ctx context.Context, opts Options, p Params) (*Repository, error) {
 	case !errors.Is(err, backend.ErrNotExist):
 		return nil, fmt.Errorf("look for config: %w", err)
 	}
-	swapper, ok := opts.Storage.(backend.Swapper)
-	if !ok {
+	if _, ok := opts.Storage.(backend.Swapper); !ok {
 		return nil, fmt.Errorf("%s cannot change an object atomically, which a repository needs", opts.Storage)
 	}
 
@@ -86,7 +85,7 @@ func Init(ctx context.Context, opts Options, p Params) (*Repository, error) {
 	if err := backend.PutBytes(ctx, opts.Storage, slotsPrefix+slot.ID.String(), object); err != nil {
 		return nil, fmt.Errorf("store key slot: %w", err)
 	}
-	if err := swapper.Swap(ctx, configName, nil, c.Seal(bundle.SigningKey())); err != nil {
+	if err := swap(ctx, opts.Storage, configName, nil, c.Seal(bundle.SigningKey())); err != nil {
 		if errors.Is(err, backend.ErrConflict) {
 			return nil, fmt.Errorf("%w at %s", ErrExists, opts.Storage)
 		}

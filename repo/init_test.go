@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/faulty"
 	"github.com/cairn-backup/cairn/backend/local"
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/repo"
@@ -337,4 +338,21 @@ func TestInitNeedsSwapper(t *testing.T) {
 	if _, err := repo.Init(t.Context(), w.options(bare, "", ""), params()); err == nil {
 		t.Error("made a repository where config can't be changed")
 	}
+}
+
+// A change of config whose answer was lost has succeeded.
+func TestLostAnswerToSwap(t *testing.T) {
+	w := newWorld(t)
+	in, err := faulty.Parse("swap *: done-but-error")
+	w.must(err)
+	b := in.Wrap(w.storage)
+	r, err := repo.Init(t.Context(), w.options(b, "", ""), params())
+	w.must(err)
+	defer r.Close()
+	id, err := r.AddSlot(t.Context(), repo.NewSlot{Lock: secret("host"), Access: seal.WriteOnly})
+	w.must(err)
+	w.mustBackup(w.stranger("host"), "a", w.someFiles())
+	w.must(r.RemoveSlot(t.Context(), id))
+	w.mustBackup(r, "b", w.someFiles())
+	w.isSound()
 }

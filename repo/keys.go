@@ -256,10 +256,6 @@ func hasFull(c *config.Config) bool {
 // change replaces the config by compare-and-swap. edit gets a fresh copy of the stored
 // config, a keyring with all epochs, and the notes to return with changes.
 func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal.Keyring, []config.Note) ([]config.Note, error)) error {
-	swapper, err := r.swapper()
-	if err != nil {
-		return err
-	}
 	old, err := backend.ReadAll(ctx, r.storage, configName, maxConfig)
 	if err != nil {
 		return fmt.Errorf("read config: %w", err)
@@ -290,7 +286,7 @@ func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal
 	if err := c.SetNotes(r.opts.Random, ring, notes); err != nil {
 		return err
 	}
-	if err := swapper.Swap(ctx, configName, old, c.Seal(r.signing)); err != nil {
+	if err := swap(ctx, r.storage, configName, old, c.Seal(r.signing)); err != nil {
 		if errors.Is(err, backend.ErrConflict) {
 			return fmt.Errorf("%w: somebody else changed the keys at the same time", ErrFenced)
 		}

@@ -10,6 +10,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -255,12 +256,20 @@ func (r *Repository) writeKeys() (*seal.Keys, error) {
 // WriteKeys returns the keys that new snapshots use.
 func (r *Repository) WriteKeys() (*seal.Keys, error) { return r.writeKeys() }
 
-// swapper returns the storage's power to change an object, which config and
-// condemned need.
-func (r *Repository) swapper() (backend.Swapper, error) {
-	s, ok := r.storage.(backend.Swapper)
+// swap changes an object by compare-and-swap, which config and condemned need.
+// After an error it looks whether only the answer was lost. That is certain, as
+// nobody else writes the same random salts and signatures.
+func swap(ctx context.Context, b backend.Interface, name string, old, new []byte) error {
+	s, ok := b.(backend.Swapper)
 	if !ok {
-		return nil, fmt.Errorf("%s cannot change an object atomically, which this needs", r.storage)
+		return fmt.Errorf("%s cannot change an object atomically, which this needs", b)
 	}
-	return s, nil
+	err := s.Swap(ctx, name, old, new)
+	if err == nil {
+		return nil
+	}
+	if there, rerr := backend.ReadAll(ctx, b, name, int64(len(new))); rerr == nil && bytes.Equal(there, new) {
+		return nil
+	}
+	return err
 }
