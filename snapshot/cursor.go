@@ -12,7 +12,9 @@ import (
 // Cursor walks a tree's entries in the order of their keys. It holds one node
 // a level, reads nodes when it needs them, and is for one goroutine. A node
 // that is not what the one above says of it is an error that wraps
-// seal.ErrDamaged.
+// seal.ErrDamaged. Behind an error of any kind, Next goes on behind the node that
+// could not be read, so that a caller can save the rest of a damaged tree; one
+// that can't do without the node must stop, or Seek again.
 //
 // The head of a cursor is what comes next: an entry of the leaf that was read
 // last, or a node that was not read yet. Next reads nodes until an entry is the
@@ -59,7 +61,7 @@ func (c *Cursor) Next(ctx context.Context) (*Entry, error) {
 		c.skip()
 	}
 	for c.head == atRoot || c.head == atNode {
-		if err := c.expand(ctx); err != nil {
+		if err := c.expandOrSkip(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -104,7 +106,7 @@ func (c *Cursor) descend(ctx context.Context, key Key) error {
 	c.head = atNode
 	if len(c.path) == 0 {
 		c.head = atRoot
-		if err := c.expand(ctx); err != nil {
+		if err := c.expandOrSkip(ctx); err != nil {
 			return err
 		}
 	}
@@ -112,7 +114,7 @@ func (c *Cursor) descend(ctx context.Context, key Key) error {
 		f := c.top()
 		f.pos = f.node.find(key)
 		c.head = atNode
-		if err := c.expand(ctx); err != nil {
+		if err := c.expandOrSkip(ctx); err != nil {
 			return err
 		}
 	}
@@ -171,6 +173,15 @@ func (c *Cursor) expand(ctx context.Context) error {
 	f.pos, f.bound = 0, b
 	c.head = atNode
 	return nil
+}
+
+// expandOrSkip is expand, but goes on behind a node that can't be read.
+func (c *Cursor) expandOrSkip(ctx context.Context) error {
+	err := c.expand(ctx)
+	if err != nil {
+		c.skip()
+	}
+	return err
 }
 
 func (c *Cursor) enterLeaf(p []byte, id chunk.ID, above *Child, b bound) error {

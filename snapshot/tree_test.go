@@ -187,29 +187,6 @@ func TestTreeOfWrongNodes(t *testing.T) {
 	}
 }
 
-// A cursor stays usable after an error: what is behind can be reached again.
-func TestCursorError(t *testing.T) {
-	entries := plainFiles(5000, 0)
-	s := newStore()
-	tree := build(t, s, entries)
-	last := entries[len(entries)-1].Key
-	whole := s.nodes
-	s.nodes = map[chunk.ID][]byte{tree.Root.ID: whole[tree.Root.ID]}
-	c := snapshot.NewCursor(tree)
-	for range 2 {
-		if e, err := c.Seek(t.Context(), last); err == nil {
-			t.Fatalf("found %v without its node", e)
-		}
-	}
-	s.nodes = whole
-	if e, err := c.Next(t.Context()); err != nil || e == nil {
-		t.Errorf("next after the nodes are back: %v, %v", e, err)
-	}
-	if e, err := c.Seek(t.Context(), last); err != nil || e.Key != last {
-		t.Errorf("after the nodes are back: %v, %v", e, err)
-	}
-}
-
 // visitor notes what it is shown.
 type visitor struct {
 	seen    map[chunk.ID]bool
