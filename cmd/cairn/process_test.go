@@ -80,7 +80,7 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
 		cmd.Process.Kill()
 		if cmd.Wait() != nil {
 			killed++
@@ -165,12 +165,46 @@ func (w *world) ordinary(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// What the program says can come next.
+func TestComplete(t *testing.T) {
+	w := shared(t)
+	t.Setenv("CAIRN_REPOSITORY", w.repo)
+	id := w.ids()[0]
+	w.extra = nil
+	for line, want := range map[string]string{
+		"sn":                          "snapshot snapshots",
+		"key pa":                      "passwd",
+		"key add --wri":               "--write-only",
+		"snapshots --la":              "--latest",
+		"restore x --over":            "--overwrite",
+		"restore --overwrite if":      "if-changed if-newer",
+		"restore --overwrite=if":      "--overwrite=if-changed --overwrite=if-newer",
+		"restore --overwrite = if":    "if-changed if-newer", // as bash splits it
+		"restore --overwrite =":       "always if-changed if-newer never",
+		"restore --target ":           "",
+		"snapshot -- --ta":            "",
+		"help sta":                    "stats",
+		"restore " + id[:3]:           id[:8],
+		"-r /nowhere ls " + id[:3]:    "",
+		"ls late":                     "latest",
+		"ls --host=x late":            "latest",
+		"completion f":                "fish",
+		"--no":                        "--no-progress",
+		"nonsense --no-such-option x": "",
+	} {
+		r := w.ok(append([]string{completeCommand}, strings.Split(line, " ")...)...)
+		if got := strings.Join(strings.Fields(r.out), " "); got != want || r.err != "" {
+			t.Errorf("%s: %q, want %q; stderr %q", line, got, want, r.err)
+		}
+	}
+}
+
+// The script for bash asks the program as it should.
 func TestBashCompletion(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		skip(t, "no bash")
 	}
-	w := shared(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -178,35 +212,18 @@ func TestBashCompletion(t *testing.T) {
 	const script = `
 cairn() { "$EXE" "$@"; }
 source <(cairn completion bash)
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
-_cairn
-printf '%s\n' "${COMPREPLY[@]}"
+complete -p cairn
+complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _cairn; echo "${COMPREPLY[*]}"; }
+complete_line cairn sn
+complete_line cairn restore --overwrite = if
+complete_line cairn restore --target ''
 `
-	id := w.ids()[0]
-	for line, want := range map[string]string{
-		"cairn sn":                          "snapshot snapshots",
-		"cairn key pa":                      "passwd",
-		"cairn key add --wri":               "--write-only",
-		"cairn snapshots --la":              "--latest",
-		"cairn restore x --over":            "--overwrite",
-		"cairn restore --overwrite if":      "if-changed if-newer",
-		"cairn restore --overwrite = if":    "if-changed if-newer",
-		"cairn restore --target ":           "",
-		"cairn snapshot -- --ta":            "",
-		"cairn help sta":                    "stats",
-		"cairn restore " + id[:3]:           id[:8],
-		"cairn -r /nowhere ls " + id[:3]:    "",
-		"cairn ls late":                     "latest",
-		"cairn completion f":                "fish",
-		"cairn --no":                        "--no-progress",
-		"cairn nonsense --no-such-option x": "",
-	} {
-		cmd := exec.Command(bash, append([]string{"-c", script, "bash"}, strings.Split(line, " ")...)...)
-		cmd.Env = append(os.Environ(), asProgram+"=1", "EXE="+exe, "CAIRN_REPOSITORY="+w.repo)
-		out, err := cmd.CombinedOutput()
-		if got := strings.Join(strings.Fields(string(out)), " "); err != nil || got != want {
-			t.Errorf("%s: %q (%v), want %q", line, got, err, want)
-		}
+	cmd := exec.Command(bash, "-c", script)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "EXE="+exe)
+	out, err := cmd.CombinedOutput()
+	const want = "complete -o default -F _cairn cairn\nsnapshot snapshots\nif-changed if-newer\n\n"
+	if err != nil || string(out) != want {
+		t.Errorf("%v: %q", err, out)
 	}
 }
 
