@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cairn-backup/cairn/internal/wire"
 	"github.com/cairn-backup/cairn/pack"
@@ -41,7 +43,21 @@ type Sealer struct {
 	Key        ed25519.PrivateKey
 }
 
-func (s Sealer) seal(kind seal.Kind, plaintext []byte) ([]byte, error) {
+// message is what an object says. parse makes its receiver a message anew.
+type message interface {
+	encode() []byte
+	parse(*wire.Decoder)
+}
+
+// seal returns the object of a message. It refuses one that, read into again,
+// nobody would accept.
+func (s Sealer) seal(kind seal.Kind, m, again message) ([]byte, error) {
+	plaintext := m.encode()
+	d := wire.NewDecoder(plaintext)
+	again.parse(d)
+	if err := d.Finish(); err != nil {
+		return nil, fmt.Errorf("seal %s: %w", kind, err)
+	}
 	h := seal.Header{Kind: kind, Repository: s.Repository, Place: s.Place}
 	return seal.SealObject(s.Random, h, s.Keys, s.Key, plaintext)
 }
@@ -53,14 +69,14 @@ type Origin struct {
 	Place  seal.Place
 }
 
-// open opens an object and lets parse read its plaintext.
-func open(object []byte, kind seal.Kind, ring *seal.Keyring, parse func(*wire.Decoder)) (Origin, error) {
+// open opens an object and reads its message into m.
+func open(object []byte, kind seal.Kind, ring *seal.Keyring, m message) (Origin, error) {
 	o, err := seal.OpenObject(object, kind, ring)
 	if err != nil {
 		return Origin{}, err
 	}
 	d := wire.NewDecoder(o.Plaintext)
-	parse(d)
+	m.parse(d)
 	if err := d.FinishPadded(len(o.Plaintext), seal.Padme); err != nil {
 		return Origin{}, fmt.Errorf("%s is %w: %w", kind, seal.ErrDamaged, err)
 	}
@@ -76,7 +92,7 @@ func sign(kind seal.Kind, id seal.RepositoryID, body []byte, admin ed25519.Priva
 }
 
 // verify opens what sign made.
-func verify(object []byte, kind seal.Kind, id seal.RepositoryID, parse func(*wire.Decoder)) (seal.Signer, error) {
+func verify(object []byte, kind seal.Kind, id seal.RepositoryID, m message) (seal.Signer, error) {
 	h, err := seal.ParseHeader(object, kind)
 	if err != nil {
 		return seal.Signer{}, err
@@ -89,7 +105,7 @@ func verify(object []byte, kind seal.Kind, id seal.RepositoryID, parse func(*wir
 		return seal.Signer{}, fmt.Errorf("%s: %w", kind, err)
 	}
 	d := wire.NewDecoder(body[seal.HeaderSize:])
-	parse(d)
+	m.parse(d)
 	if h.Place != (seal.Place{}) {
 		d.Fail("of %s, but valid in all", h.Place)
 	}
@@ -109,20 +125,26 @@ type Begin struct {
 
 func (b *Begin) encode() []byte {
 	p := appendTime(append([]byte(nil), b.Lease[:]...), b.Time)
-	return binary.AppendUvarint(wire.AppendBytes(p, b.Host), b.Process)
+	// The name of a host need not be UTF-8, but text is: better a strange name
+	// than a lease that nobody can read.
+	p = wire.AppendBytes(p, strings.ToValidUTF8(b.Host, "\uFFFD"))
+	return binary.AppendUvarint(p, b.Process)
 }
 
 func (b *Begin) parse(d *wire.Decoder) {
 	*b = Begin{Lease: d.Array32(), Time: decodeTime(d), Host: d.Text(), Process: d.Uvarint()}
+	if !utf8.ValidString(b.Host) {
+		d.Fail("host %q is not UTF-8", b.Host)
+	}
 }
 
-// Seal returns the object.
-func (b *Begin) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseBegin, b.encode()) }
+// Seal returns the object. A host's name is made UTF-8.
+func (b *Begin) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseBegin, b, new(Begin)) }
 
 // OpenBegin verifies and reads a begin.
 func OpenBegin(object []byte, ring *seal.Keyring) (*Begin, Origin, error) {
 	b := new(Begin)
-	o, err := open(object, seal.LeaseBegin, ring, b.parse)
+	o, err := open(object, seal.LeaseBegin, ring, b)
 	return b, o, err
 }
 
@@ -144,13 +166,13 @@ func (b *Beat) parse(d *wire.Decoder) {
 	}
 }
 
-// Seal returns the object.
-func (b *Beat) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseBeat, b.encode()) }
+// Seal returns the object, and an error if the number is 0.
+func (b *Beat) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseBeat, b, new(Beat)) }
 
 // OpenBeat verifies and reads a beat.
 func OpenBeat(object []byte, ring *seal.Keyring) (*Beat, Origin, error) {
 	b := new(Beat)
-	o, err := open(object, seal.LeaseBeat, ring, b.parse)
+	o, err := open(object, seal.LeaseBeat, ring, b)
 	return b, o, err
 }
 
@@ -198,13 +220,14 @@ func (e *End) parse(d *wire.Decoder) {
 	}
 }
 
-// Seal returns the object.
-func (e *End) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseEnd, e.encode()) }
+// Seal returns the object, and an error if the outcome is unknown, or committed
+// without a manifest.
+func (e *End) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseEnd, e, new(End)) }
 
 // OpenEnd verifies and reads an end. It does not look into the manifest.
 func OpenEnd(object []byte, ring *seal.Keyring) (*End, Origin, error) {
 	e := new(End)
-	o, err := open(object, seal.LeaseEnd, ring, e.parse)
+	o, err := open(object, seal.LeaseEnd, ring, e)
 	return e, o, err
 }
 
@@ -260,11 +283,12 @@ func (t *Tombstone) parse(d *wire.Decoder) {
 
 func compareForgotten(a, b Forgotten) int { return a.ID.Compare(b.ID) }
 
-// Sign sorts the lists and returns the object.
+// Sign sorts the lists, drops what stands in one twice, and returns the object.
 func (t *Tombstone) Sign(id seal.RepositoryID, admin ed25519.PrivateKey) []byte {
-	slices.SortFunc(t.Forgotten, compareForgotten)
-	for _, f := range t.Forgotten {
-		slices.SortFunc(f.Links, snapshot.ID.Compare)
+	t.Forgotten = ascend(t.Forgotten, compareForgotten)
+	for i := range t.Forgotten {
+		f := &t.Forgotten[i]
+		f.Links = ascend(f.Links, snapshot.ID.Compare)
 	}
 	return sign(seal.Tombstone, id, t.encode(), admin)
 }
@@ -272,7 +296,7 @@ func (t *Tombstone) Sign(id seal.RepositoryID, admin ed25519.PrivateKey) []byte 
 // OpenTombstone verifies and reads a tombstone.
 func OpenTombstone(object []byte, id seal.RepositoryID) (*Tombstone, seal.Signer, error) {
 	t := new(Tombstone)
-	by, err := verify(object, seal.Tombstone, id, t.parse)
+	by, err := verify(object, seal.Tombstone, id, t)
 	return t, by, err
 }
 
@@ -343,18 +367,25 @@ func comparePacks(a, b CondemnedPack) int {
 
 func compareLeases(a, b LeaseID) int { return bytes.Compare(a[:], b[:]) }
 
-// Sign sorts the lists and returns the object.
+// Sign sorts the lists, drops what stands in one twice, and returns the object.
+// The generation must be 1 or more, and an empty phase must have empty lists.
 func (c *Condemned) Sign(id seal.RepositoryID, admin ed25519.PrivateKey) []byte {
-	slices.SortFunc(c.Packs, comparePacks)
-	slices.SortFunc(c.Leases, compareLeases)
+	c.Packs = ascend(c.Packs, comparePacks)
+	c.Leases = ascend(c.Leases, compareLeases)
 	return sign(seal.Condemned, id, c.encode(), admin)
 }
 
 // OpenCondemned verifies and reads the list.
 func OpenCondemned(object []byte, id seal.RepositoryID) (*Condemned, seal.Signer, error) {
 	c := new(Condemned)
-	by, err := verify(object, seal.Condemned, id, c.parse)
+	by, err := verify(object, seal.Condemned, id, c)
 	return c, by, err
+}
+
+// ascend sorts s and drops items that are equal to the one before.
+func ascend[T any](s []T, compare func(a, b T) int) []T {
+	slices.SortStableFunc(s, compare)
+	return slices.CompactFunc(s, func(a, b T) bool { return compare(a, b) == 0 })
 }
 
 // ascending reports whether each item is greater than the one before.
