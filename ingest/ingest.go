@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cairn-backup/cairn/internal/gitignore"
@@ -165,11 +166,40 @@ func (s *session) run(ctx context.Context) (*Result, error) {
 	s.totals.NewRaw, s.totals.NewStored = s.added()
 	res.Totals = s.totals
 	res.Partial = failed || s.totals.Unreadable > 0
-	if s.opts.SkipIfUnchanged && s.parent.hasRoot(root) && !res.Partial {
-		res.Skipped = true
-		return res, s.writer.Abort(ctx)
+	if s.opts.SkipIfUnchanged && !res.Partial {
+		if res.Skipped, err = s.unchanged(ctx, p, root); err != nil {
+			return nil, err
+		}
+		if res.Skipped {
+			return res, s.writer.Abort(ctx)
+		}
 	}
 	return res, s.commit(ctx, res)
+}
+
+// unchanged reports whether the sources are as they were in the parent. What
+// is above them does not count: /tmp is never the same twice. Of streams only the
+// contents count: their times are those of the run.
+func (s *session) unchanged(ctx context.Context, p *pipeline, root snapshot.Root) (bool, error) {
+	if s.parent == nil {
+		return false, nil
+	}
+	before := snapshot.Tree{Root: s.parent.info.Body.Root, Source: s.repo}
+	after := snapshot.Tree{Root: root, Source: s.repo}
+	for c, err := range snapshot.Diff(ctx, before, after) {
+		if err != nil {
+			return false, fmt.Errorf("compare with the parent: %w", err)
+		}
+		e := c.New
+		if e == nil {
+			e = c.Old
+		}
+		of := func(f filesSource) bool { return e.Key == f.key || e.Key.IsBelow(f.key) }
+		if c.Kind != snapshot.MetadataChanged || slices.ContainsFunc(p.fileSources, of) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func (s *session) added() (raw, stored uint64) {

@@ -108,8 +108,6 @@ func (p *parent) id() snapshot.ID {
 	return p.info.ID
 }
 
-func (p *parent) hasRoot(r snapshot.Root) bool { return p != nil && p.info.Body.Root == r }
-
 // step moves the cursor. If the parent's tree can't be read, only time is
 // lost: the rest of the files count as new.
 func (p *parent) step(ctx context.Context, move func() (*snapshot.Entry, error)) {

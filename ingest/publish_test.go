@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +39,31 @@ func TestSkipIfUnchanged(t *testing.T) {
 	w.write("a", []byte("A"))
 	if o := w.clean(skip); o.Skipped || o.ID == (snapshot.ID{}) {
 		t.Error("a snapshot with a change was skipped")
+	}
+}
+
+// What is above the sources, and the times of streams, are no changes.
+func TestSkipLooksAtSourcesOnly(t *testing.T) {
+	w := newWorld(t)
+	w.write("in/a", []byte("a"))
+	stream := "a dump"
+	only := func(o *ingest.Options) {
+		o.SkipIfUnchanged = true
+		o.Paths = []string{filepath.Join(w.src, "in")}
+		o.Streams = []ingest.Stream{{Name: "dump", Reader: strings.NewReader(stream)}}
+	}
+	w.clean(only)
+	w.write("beside", []byte("changes the directory above"))
+	if o := w.clean(only); !o.Skipped {
+		t.Error("a change beside the source made a snapshot")
+	}
+	stream = "another dump"
+	if o := w.clean(only); o.Skipped {
+		t.Error("a changed stream made no snapshot")
+	}
+	w.write("in/a", []byte("b"))
+	if o := w.clean(only); o.Skipped {
+		t.Error("a changed file made no snapshot")
 	}
 }
 

@@ -32,17 +32,6 @@ func (f *fixture) spoil(name string) {
 	f.must(backend.PutBytes(f.Context(), f.storage, name, p))
 }
 
-// reopen opens the repository anew, with an empty cache.
-func (f *fixture) reopen() {
-	f.Helper()
-	r, err := repo.Open(f.Context(), repo.Options{
-		Storage: f.storage, Cache: f.TempDir(), Secrets: []seal.Unlocker{seal.Passphrase{Text: []byte("secret")}},
-	})
-	f.must(err)
-	f.Cleanup(func() { r.Close() })
-	f.repo = r
-}
-
 // Files that need the damaged pack are left out, or restored with zeros; all
 // others are intact, and no exit is silent.
 func TestDamagedPack(t *testing.T) {
@@ -94,7 +83,7 @@ func TestDamagedPack(t *testing.T) {
 	}
 
 	target = t.TempDir()
-	res, ev, err = f.try(restore.Options{Snapshot: s, Path: f.source, Target: target, AllowDamaged: true, Verify: true})
+	res, _, err = f.try(restore.Options{Snapshot: s, Path: f.source, Target: target, AllowDamaged: true, Verify: true})
 	if err != nil || res.Damaged != damaged {
 		t.Fatalf("result %+v, error %v", *res, err)
 	}

@@ -199,14 +199,14 @@ func holds(ctx context.Context, b backend.Interface, name string, want []byte) e
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return fmt.Errorf("Open yields %d other bytes than the %d that were put", len(got), len(want))
+		return fmt.Errorf("what Open yields, %d bytes, is not the %d that were put", len(got), len(want))
 	}
 	info, err := b.Stat(ctx, name)
 	if err != nil {
 		return err
 	}
 	if info.Name != name || info.Size != int64(len(want)) || info.Modified.IsZero() {
-		return fmt.Errorf("Stat says %+v of an object of %d bytes", info, len(want))
+		return fmt.Errorf("what Stat says of an object of %[2]d bytes is %+[1]v", info, len(want))
 	}
 	p := make([]byte, len(want))
 	if err := b.ReadAt(ctx, name, p, 0); err != nil {

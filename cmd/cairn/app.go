@@ -22,6 +22,7 @@ import (
 	"github.com/cairn-backup/cairn/backend/open"
 	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/seal"
 )
 
 // terminal is where a run of the program reads and writes.
@@ -318,6 +319,19 @@ func (p *program) open(c *cli.Context) (*repo.Repository, error) {
 	// Argon2id has used, and freed, as much memory as everything else together.
 	debug.FreeOSMemory()
 	return r, cacheProblem(err, cacheDir(c))
+}
+
+// openToRead opens the repository for a command that reads contents, which a
+// write-only key can't. It says so before anything is begun.
+func (p *program) openToRead(c *cli.Context) (*repo.Repository, error) {
+	r, err := p.open(c)
+	if err != nil {
+		return nil, err
+	}
+	if r.Access() != seal.Full {
+		return nil, errors.Join(repo.ErrWriteOnly, r.Close())
+	}
+	return r, nil
 }
 
 // cacheProblem says of errors in the cache that it can be elsewhere.

@@ -35,7 +35,7 @@ func (p *program) ls(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := p.open(c)
+	r, err := p.openToRead(c)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (p *program) cat(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := p.open(c)
+	r, err := p.openToRead(c)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (p *program) find(c *cli.Context) error {
 			return usagef("pattern %q: a bracket or backslash has no end", pat)
 		}
 	}
-	r, err := p.open(c)
+	r, err := p.openToRead(c)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (p *program) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := p.open(c)
+	r, err := p.openToRead(c)
 	if err != nil {
 		return err
 	}

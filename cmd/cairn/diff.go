@@ -30,7 +30,7 @@ func (p *program) diff(c *cli.Context) error {
 	if c.NArg() != 2 {
 		return usagef("cairn diff takes two arguments: the older and the newer snapshot")
 	}
-	r, err := p.open(c)
+	r, err := p.openToRead(c)
 	if err != nil {
 		return err
 	}

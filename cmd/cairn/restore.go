@@ -49,7 +49,7 @@ func (p *program) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := p.open(c)
+	r, err := p.openToRead(c)
 	if err != nil {
 		return err
 	}
