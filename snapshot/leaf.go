@@ -39,7 +39,7 @@ const (
 	minOwner = 4
 	minChunk = chunk.IDSize + 1
 	minEntry = 11
-	minXattr = 2
+	minXattr = 3
 )
 
 // Append encodes the leaf. Entries must be valid, in strictly ascending order
@@ -63,6 +63,9 @@ func (l *Leaf) Append(b []byte) ([]byte, error) {
 	if x.keyBytes > MaxNodeKeys {
 		return nil, errKeysTooBig
 	}
+	if x.n > maxLeafEntries || x.extents > maxLeafExtents || x.xattrs > maxLeafXattrs {
+		return nil, fmt.Errorf("leaf of %d entries with %d extents and %d extended attributes is too large", x.n, x.extents, x.xattrs)
+	}
 	if n := x.size(); n > MaxNode {
 		return nil, fmt.Errorf("leaf of %d bytes: it is larger than %d", n, MaxNode)
 	}
@@ -84,7 +87,7 @@ func (l *Leaf) decode(p []byte) error {
 	d := decodeNode(p, 0)
 	l.decodeOwners(d)
 	l.decodeChunks(d)
-	n := d.Count(minEntry)
+	n := countMost(d, minEntry, maxLeafEntries)
 	// Most entries are files of one extent, in a bundle with others.
 	l.extents, l.xattrs = nil, nil
 	if len(l.chunks) > 0 {
@@ -251,7 +254,7 @@ func (c *leafDecoder) position(used *int, at uint64, size int) uint64 {
 
 func (c *leafDecoder) xattrs() []Xattr {
 	d, l := c.d, c.leaf
-	n, start := d.Count(minXattr), len(l.xattrs)
+	n, start := countMost(d, minXattr, maxLeafXattrs-len(l.xattrs)), len(l.xattrs)
 	if d.Err() == nil && n == 0 {
 		d.Fail("no extended attributes where some should be")
 	}
@@ -277,7 +280,7 @@ func (c *leafDecoder) file(e *Entry, list bool) {
 		e.List = &ListRef{Root: d.Array32(), Level: d.U8()}
 		return
 	}
-	n, start := d.Count(1), len(l.extents)
+	n, start := countMost(d, 1, maxLeafExtents-len(l.extents)), len(l.extents)
 	var sum uint64
 	for i := range n {
 		x := c.extent(e.Size-sum, i == n-1)

@@ -33,6 +33,8 @@ type leafEncoder struct {
 	n        uint64 // entries
 	contents uint64 // bytes of file contents, modulo 2^64
 	keyBytes int
+	extents  int
+	xattrs   int
 	first    Key
 
 	prevSec   int64
@@ -128,6 +130,8 @@ func (x *leafEncoder) add(e *Entry, shared int) error {
 	x.n++
 	x.contents += e.Size
 	x.keyBytes += len(e.Key)
+	x.extents += len(e.Extents)
+	x.xattrs += len(e.Xattrs)
 	x.prevSec, x.prevInode = e.Mtime.Sec, e.Inode
 	return nil
 }

@@ -271,6 +271,9 @@ func bodyInfo(header, section []byte) []byte {
 // place, public is the repository's key. It refuses what could not be read
 // again.
 func (m *Manifest) Seal(random io.Reader, keys *seal.Keys, public *seal.PublicKey, key ed25519.PrivateKey) ([]byte, error) {
+	if m.Header.Kind != seal.Manifest {
+		return nil, fmt.Errorf("%s for the header of a manifest", m.Header.Kind)
+	}
 	open, body := m.Open.encode(), m.Body.Encode()
 	if _, err := parseOpen(pad(slices.Clone(open))); err != nil {
 		return nil, err

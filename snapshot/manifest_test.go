@@ -126,6 +126,7 @@ func TestManifestIsMadeCanonical(t *testing.T) {
 func TestManifestRefusesToSeal(t *testing.T) {
 	r := newRepository(t)
 	for name, change := range map[string]func(*snapshot.Manifest){
+		"kind":    func(m *snapshot.Manifest) { m.Header.Kind = seal.Tombstone },
 		"flags":   func(m *snapshot.Manifest) { m.Open.Flags = 8 },
 		"status":  func(m *snapshot.Manifest) { m.Body.Sources[0].Status = 2 },
 		"level":   func(m *snapshot.Manifest) { m.Body.Root.Level = 255 },
@@ -152,7 +153,7 @@ func TestManifestDamage(t *testing.T) {
 	if err := open(object, r.ring); err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < len(object); i += 7 {
+	for i := range object {
 		p := bytes.Clone(object)
 		p[i] ^= 0x20
 		if err := open(p, r.ring); err == nil {
@@ -165,6 +166,11 @@ func TestManifestDamage(t *testing.T) {
 	// A signer who may write manifests can't make a reader go wrong either.
 	resign := func(change func(unsigned []byte) []byte) error {
 		return open(seal.AppendSignature(change(bytes.Clone(object[:len(object)-seal.SignatureSize])), r.signing), r.ring)
+	}
+	for i := 0; i < len(object)-seal.SignatureSize; i += 3 {
+		if err := resign(func(p []byte) []byte { p[i] ^= 1; return p }); err == nil {
+			t.Errorf("byte %d changed by the signer: no error", i)
+		}
 	}
 	length := binary.LittleEndian.Uint32(object[seal.HeaderSize:])
 	for name, change := range map[string]func([]byte) []byte{
@@ -194,5 +200,53 @@ func TestManifestDamage(t *testing.T) {
 	}
 	if err := open(object, seal.NewKeyring(r.ring.Repository)); !errors.Is(err, seal.ErrNoKey) {
 		t.Errorf("without the key: %v", err)
+	}
+}
+
+// Whoever has the keys of a place, but not the repository's own, reads the open
+// part and nothing else.
+func TestManifestParts(t *testing.T) {
+	r := newRepository(t)
+	object := r.seal(t, snapshot.Manifest{Header: r.header, Open: sampleOpen(), Body: sampleBody()})
+	s, err := snapshot.OpenManifest(object, r.ring)
+	if err != nil || !reflect.DeepEqual(s.Open, sampleOpen()) {
+		t.Fatalf("open part %+v, %v", s, err)
+	}
+	other, err := seal.NewPrivateKey([32]byte{8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := s.OpenBody(other); !errors.Is(err, seal.ErrDamaged) || body != nil {
+		t.Errorf("closed part with another key: %+v, %v", body, err)
+	}
+	for _, secret := range []string{"höst", "all", "/srv/", "daily", "cairn 1.0"} {
+		if bytes.Contains(object, []byte(secret)) {
+			t.Errorf("%q stands in the object", secret)
+		}
+	}
+}
+
+// The parts of one manifest are of no use in another one.
+func TestManifestPartsAreBound(t *testing.T) {
+	r := newRepository(t)
+	parts := func(object []byte) (section, body []byte) {
+		rest := object[seal.HeaderSize+4 : len(object)-seal.SignatureSize]
+		n := binary.LittleEndian.Uint32(object[seal.HeaderSize:])
+		return rest[:n], rest[n:]
+	}
+	a := r.seal(t, snapshot.Manifest{Header: r.header, Open: sampleOpen(), Body: sampleBody()})
+	m := snapshot.Manifest{Header: r.header, Open: sampleOpen(), Body: sampleBody()}
+	m.Open.Flags, m.Body.Set = snapshot.Incomplete, "some"
+	b := r.seal(t, m)
+	section, _ := parts(a)
+	_, body := parts(b)
+	mixed := binary.LittleEndian.AppendUint32(bytes.Clone(a[:seal.HeaderSize]), uint32(len(section)))
+	mixed = seal.AppendSignature(append(append(mixed, section...), body...), r.signing)
+	s, err := snapshot.OpenManifest(mixed, r.ring)
+	if err != nil {
+		t.Fatal(err) // the open part by itself is sound
+	}
+	if got, err := s.OpenBody(r.private); !errors.Is(err, seal.ErrDamaged) {
+		t.Errorf("another manifest's closed part: %+v, %v", got, err)
 	}
 }

@@ -25,7 +25,16 @@ const (
 	MaxNodeKeys = 16 << 20
 	// MaxLevel is the highest level of a node. Nodes have at least two children but
 	// for the last one of a level, so no real tree comes near it.
-	MaxLevel = 32
+	MaxLevel = 48
+)
+
+// How many items a leaf may have. Some bytes of a leaf make an item of dozens or
+// hundreds in memory. A Builder ends a leaf at maxCut bytes, and only the last
+// entry can be large, so that it stays below.
+const (
+	maxLeafEntries = 64 << 10
+	maxLeafExtents = 128 << 10
+	maxLeafXattrs  = 256 << 10
 )
 
 // maxChunk is the largest plaintext of a chunk (docs/format.md, section 6).
@@ -54,6 +63,17 @@ type NodeSource interface {
 type Root struct {
 	ID    chunk.ID
 	Level uint8 // of the root node; 0 if it is a leaf
+}
+
+// countMost takes the number of items, each of at least size bytes, of which a
+// node may have some more.
+func countMost(d *wire.Decoder, size, more int) int {
+	n := d.Count(size)
+	if n > more {
+		d.Fail("%d items, %d more than a node may have", n, n-more)
+		return 0
+	}
+	return n
 }
 
 // damagedNode says what is wrong with a node that is sound by itself.

@@ -24,12 +24,13 @@ type Visitor interface {
 // what a Cursor and a ListReader check. It stops at the first error that v
 // returns, and when ctx is done.
 func Visit(ctx context.Context, t Tree, v Visitor) error {
-	return (&visit{t.Source, v}).node(ctx, t.Root.Level, Child{ID: t.Root.ID}, nil, "")
+	return (&visit{source: t.Source, v: v}).node(ctx, t.Root.Level, Child{ID: t.Root.ID}, nil, "")
 }
 
 type visit struct {
 	source NodeSource
 	v      Visitor
+	buf    Leaf // the one at hand
 }
 
 // node visits a node. above is what is said of it above, nil for the root.
@@ -64,8 +65,8 @@ func (v *visit) node(ctx context.Context, level uint8, n Child, above *Child, b 
 }
 
 func (v *visit) leaf(ctx context.Context, p []byte, id chunk.ID, above *Child, b bound) error {
-	var leaf Leaf
-	if err := decodeLeaf(&leaf, p, id, above, b); err != nil {
+	leaf := &v.buf
+	if err := decodeLeaf(leaf, p, id, above, b); err != nil {
 		return v.v.Bad(id, nil, err)
 	}
 	for i := range leaf.Entries {
