@@ -172,15 +172,6 @@ func TestLinksInPlace(t *testing.T) {
 	f.same(describe(t, target, false), want)
 }
 
-// An entry whose directory has no entry, which no snapshot should have.
-func TestOrphan(t *testing.T) {
-	f := newFixture(t)
-	s := f.made(dirEntry(""), snapshot.Entry{Key: "\x00no\x00entry", Type: snapshot.File, Mode: 0o644})
-	target := t.TempDir()
-	f.restore(restore.Options{Snapshot: s, Target: target})
-	f.same(contents(t, target), map[string]string{"no/": "", "no/entry": ""})
-}
-
 // A restore that is broken off leaves nothing half done, and can be taken up again.
 func TestCancel(t *testing.T) {
 	f := newFixture(t)
