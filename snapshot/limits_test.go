@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -123,6 +124,7 @@ func TestLeafRules(t *testing.T) {
 		"an owner that nobody is":          {leaf("\x02\x00\x00\x00\x00\x01\x00\x00\x00", none, fifo("")), false},
 		"an owner twice":                   {leaf("\x02\x00\x00\x00\x00\x00\x00\x00\x00", none, fifo(""), behind(0, "y")), false},
 		"owners out of order":              {leaf("\x02\x00\x00\x00\x00\x01\x00\x00\x00", none, entry("x", 4, 0, 1, ""), behind(0, "y")), false},
+		"owners out of order, but used":    {leaf("\x02\x00\x00\x00\x00\x01\x00\x00\x00", none, entry("x", 4, 0, 1, ""), behind(0, "y"), "\x00\x01z\x04\x00\x00\x01\x00\x00\x00\x00\x00"), false},
 		"a whole chunk":                    {leaf(one, chunk1, file("\x14"+hash+"\x01\x02")), true},
 		"a whole chunk twice":              {leaf(one, chunk1, file("\x28"+hash+"\x02\x02\x02")), true},
 		"a part":                           {leaf(one, chunk1, file("\x0a"+hash+"\x01\x01\x0a")), true},
@@ -218,6 +220,40 @@ func TestBuilderAtTheLimits(t *testing.T) {
 	huge.Xattrs = []snapshot.Xattr{{Name: "user.x", Value: make([]byte, snapshot.MaxEntry)}}
 	if err := b.Add(t.Context(), &huge); err == nil {
 		t.Error("a builder takes an entry that is too large")
+	}
+}
+
+// Many entries with long keys take few bytes each in a leaf, but a reader must
+// not need too many for all of the keys.
+func TestBuilderBoundsKeys(t *testing.T) {
+	s := newStore()
+	b := snapshot.NewBuilder(cutKey, s.sink)
+	add := func(k snapshot.Key, kind snapshot.Type) {
+		if err := b.Add(t.Context(), &snapshot.Entry{Key: k, Type: kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := snapshot.Key("d")
+	for add(dir, snapshot.Directory); len(dir) < 48<<10; add(dir, snapshot.Directory) {
+		dir = dir.Child(strings.Repeat("n", 255))
+	}
+	const files = 2000
+	for i := range files {
+		add(dir.Child(fmt.Sprintf("o%04d", i)), snapshot.FIFO)
+	}
+	root, err := b.Finish(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, err := range (snapshot.Tree{Root: root, Source: s}).Below(t.Context(), dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != files {
+		t.Errorf("%d of %d files come back", n, files)
 	}
 }
 

@@ -151,6 +151,9 @@ func TestTreeOfWrongNodes(t *testing.T) {
 	file.Type, file.Size, file.Extents = snapshot.File, 5, []snapshot.Extent{{Length: 5}}
 	ab := put(&snapshot.Leaf{Entries: []snapshot.Entry{dir("a"), dir("b")}})
 	c := put(&snapshot.Leaf{Entries: []snapshot.Entry{file}})
+	az := put(&snapshot.Leaf{Entries: []snapshot.Entry{dir("a"), dir("z")}})
+	aAndZ := put(&snapshot.Inner{Level: 1, Children: []snapshot.Child{{Key: "a", ID: az, Entries: 2}}})
+	onlyC := put(&snapshot.Inner{Level: 1, Children: []snapshot.Child{{Key: "c", ID: c, Entries: 1, Bytes: 5}}})
 	empty := put(&snapshot.Leaf{})
 	for name, tt := range map[string]struct {
 		level    uint8
@@ -160,6 +163,8 @@ func TestTreeOfWrongNodes(t *testing.T) {
 		"right":       {1, []snapshot.Child{{"a", ab, 2, 0}, {"c", c, 1, 5}}, true},
 		"first key":   {1, []snapshot.Child{{"A", ab, 2, 0}, {"c", c, 1, 5}}, false},
 		"last key":    {1, []snapshot.Child{{"a", ab, 2, 0}, {"b", c, 1, 5}}, false},
+		"bound":       {1, []snapshot.Child{{"a", az, 2, 0}, {"c", c, 1, 5}}, false},
+		"high bound":  {2, []snapshot.Child{{"a", aAndZ, 2, 0}, {"c", onlyC, 1, 5}}, false},
 		"entries":     {1, []snapshot.Child{{"a", ab, 3, 0}, {"c", c, 1, 5}}, false},
 		"bytes":       {1, []snapshot.Child{{"a", ab, 2, 0}, {"c", c, 1, 6}}, false},
 		"empty child": {1, []snapshot.Child{{"a", empty, 1, 0}}, false},
