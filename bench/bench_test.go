@@ -335,7 +335,7 @@ func TestParseFlags(t *testing.T) {
 			t.Errorf("%s: got %v, want an error with %q", c.args, err, c.want)
 		}
 	}
-	c, err := parseFlags(strings.Fields("-tools cairn,cairn-fastest -cairn /bin/true -quick -workloads small"), io.Discard)
+	c, err := parseFlags(strings.Fields("-tools cairn,cairn-default -cairn /bin/true -quick -workloads small"), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

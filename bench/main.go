@@ -79,7 +79,7 @@ type config struct {
 func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	tools := fs.String("tools", "cairn,cairn-fastest,restic,borg", "`names` of the tools to compare")
+	tools := fs.String("tools", "cairn,cairn-default,restic,borg", "`names` of the tools to compare")
 	cairn := fs.String("cairn", "bin/cairn", "`path` of the cairn to measure")
 	names := fs.String("workloads", "tree,small", "`names` of the workloads: tree, small, random")
 	runs := fs.Int("runs", 3, "how often each tool runs each workload")

@@ -36,15 +36,15 @@ func newTool(name, cairnPath string) (tool, error) {
 	program, hint := name, ""
 	switch name {
 	case "cairn":
-		t, program, hint = cairn("default"), cairnPath, "make build"
-	case "cairn-fastest":
-		t, program, hint = cairn("fastest"), cairnPath, "make build"
+		t, program, hint = cairn(), cairnPath, "make build" // as init makes a repository: fastest
+	case "cairn-default":
+		t, program, hint = cairn("--compression", "default"), cairnPath, "make build"
 	case "restic":
 		t, hint = restic(), "apt-get install restic"
 	case "borg":
 		t, hint = borg(), "apt-get install borgbackup"
 	default:
-		return t, fmt.Errorf("no tool is called %q: there are cairn, cairn-fastest, restic and borg", name)
+		return t, fmt.Errorf("no tool is called %q: there are cairn, cairn-default, restic and borg", name)
 	}
 	path, err := exec.LookPath(program)
 	if err == nil {
@@ -57,13 +57,13 @@ func newTool(name, cairnPath string) (tool, error) {
 	return t, nil
 }
 
-func cairn(compression string) tool {
+func cairn(initOptions ...string) tool {
 	return tool{
 		version: []string{"--version"},
 		env: func(p places) []string {
 			return []string{"CAIRN_REPOSITORY=" + p.repo, "CAIRN_PASSWORD=" + password, "CAIRN_CACHE_DIR=" + filepath.Join(p.private, "cache")}
 		},
-		init:     func(places) []string { return []string{"init", "-q", "--compression", compression} },
+		init:     func(places) []string { return append([]string{"init", "-q"}, initOptions...) },
 		snapshot: func(p places, _ string) []string { return []string{"snapshot", "-q", p.source} },
 		restore:  func(p places, _ string) []string { return []string{"restore", "-q", "latest", "--target", p.target} },
 		check:    func(places) []string { return []string{"check", "-q", "--read-data"} },

@@ -112,7 +112,7 @@ func (p *Params) setDefaults() error {
 		return err
 	}
 	if p.Compression == 0 {
-		p.Compression = pack.Default
+		p.Compression = pack.Fastest
 	}
 	if p.PackSize == 0 {
 		p.PackSize = DefaultPackSize

@@ -18,7 +18,7 @@ func (p *program) initCommand() *cli.Command {
 		Usage: "make a repository",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "chunker", Value: "fastcdc", Usage: "`ALGORITHM` that cuts contents: fastcdc, fastcdc-prf (slower, its cuts tell less) or rabin"},
-			&cli.StringFlag{Name: "compression", Value: "default", Usage: "`LEVEL`: fastest, default or better"},
+			&cli.StringFlag{Name: "compression", Value: "fastest", Usage: "`LEVEL` of zstd: fastest, default or better"},
 			&cli.StringFlag{Name: "recipient", Usage: "make the first key for `RECIPIENT` instead of a passphrase"},
 		},
 		Action: p.init,
