@@ -39,7 +39,6 @@ func (s *session) findParent(ctx context.Context) error {
 	if err != nil || info == nil {
 		return err
 	}
-	s.writer.RelyOn(info.ID)
 	s.parent = &parent{info: info, thin: make(map[chunk.ID]bool)}
 	for _, id := range s.repo.Thin(info.ID) {
 		s.parent.thin[id] = true

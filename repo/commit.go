@@ -25,7 +25,9 @@ type NewSnapshot struct {
 // commitTries is how often a writer that was fenced takes a new lease.
 const commitTries = 3
 
-// Commit makes all chunks durable and publishes a manifest. When it returns
+// Commit makes all chunks durable and publishes a manifest. Each chunk that the
+// tree needs must have been given to Put, or found by Has, in this run: that
+// is what the lease protects, and what a renewed one compares. When it returns
 // nil, the snapshot is in the repository for good. The error is ErrFenced if
 // somebody ended this writer's lease and it can't be sure that all it relied on is
 // still there.
@@ -134,15 +136,6 @@ func (w *Writer) renew(ctx context.Context) error {
 	condemned, stored, err := w.repo.readFences(ctx)
 	if err != nil {
 		return err
-	}
-	if !w.parent.IsZero() {
-		set, err := w.repo.Snapshots(ctx)
-		if err != nil {
-			return err
-		}
-		if _, ok := set.Get(w.parent); !ok {
-			return fmt.Errorf("%w: snapshot %s, whose contents it shares, was forgotten", ErrFenced, w.parent.Short())
-		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

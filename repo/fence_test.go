@@ -131,35 +131,6 @@ func TestFencedWriterMissesPack(t *testing.T) {
 	}
 }
 
-// What a snapshot takes over unseen from its parent is safe only while the
-// parent is: a renewed lease must look again.
-func TestFencedWriterLostParent(t *testing.T) {
-	w := newRepository(t)
-	f := w.someFiles()
-	parent := w.mustBackup(w.stranger(admin), "first", f)
-	r := w.stranger(admin)
-	for _, forgotten := range []bool{false, true} {
-		wr := w.begin(r)
-		s, ok := wr.Snapshots().Get(parent)
-		if !ok {
-			t.Fatal("no parent")
-		}
-		w.must(r.LoadBody(t.Context(), s))
-		wr.RelyOn(parent)
-		w.fence(wr)
-		if forgotten {
-			w.must(w.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: parent}))
-		}
-		_, err := wr.Commit(t.Context(), repo.NewSnapshot{Time: w.now(), Parent: parent, Body: snapshot.Body{Root: s.Body.Root}})
-		if forgotten {
-			w.wants(err, repo.ErrFenced)
-			w.must(wr.Abort(t.Context()))
-		} else {
-			w.must(err)
-		}
-	}
-}
-
 func TestCondemnedIsNotUsed(t *testing.T) {
 	w := newRepository(t)
 	f := w.someFiles()

@@ -14,7 +14,6 @@ import (
 	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/seal"
-	"github.com/cairn-backup/cairn/snapshot"
 )
 
 // Writer adds chunks to a repository and ends with Commit, which publishes a
@@ -35,7 +34,6 @@ type Writer struct {
 	condemned map[pack.ID]bool
 	stored    map[pack.ID]bool // packs that were listed after condemned was read, and own ones
 	snapshots *SnapshotSet
-	parent    snapshot.ID // zero, or the one of RelyOn
 
 	data, meta *packer
 	uploads    errgroup.Group
@@ -135,11 +133,6 @@ func (r *Repository) readFences(ctx context.Context) (condemned, stored map[pack
 
 // Snapshots returns the snapshots as they were after the lease was taken.
 func (w *Writer) Snapshots() *SnapshotSet { return w.snapshots }
-
-// RelyOn notes that the new snapshot takes over parts of an older one without
-// looking their chunks up. That is safe while the older one, which was listed after the
-// lease was taken, is neither gone nor forgotten.
-func (w *Writer) RelyOn(id snapshot.ID) { w.parent = id }
 
 // Mine reports whether this writer or the admin made a snapshot: only of those
 // may parts be taken over.
