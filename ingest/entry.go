@@ -19,6 +19,7 @@ var (
 	errChanged   = errors.New("changed while it was read; what was read last is in the snapshot")
 	errShrank    = errors.New("shrank while it was read; its end may be missing")
 	errSocket    = errors.New("is a socket, which cannot be backed up")
+	errTooLong   = errors.New("has a path of more than 64 KiB, which a snapshot can't hold")
 	errFirstLink = errors.New("is a further name of a file that could not be read under its first name")
 )
 

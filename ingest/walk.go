@@ -184,6 +184,10 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 			return err
 		}
 		k := key.Child(name)
+		if len(k) > snapshot.MaxKey {
+			w.problem(k, errTooLong, true)
+			continue
+		}
 		st, err := fsmeta.StatAt(d.fd, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			w.problem(k, errVanished, true)
