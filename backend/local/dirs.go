@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
 // inDir runs do, which needs the directory of the object name. Somebody who
@@ -80,8 +82,8 @@ func (l *Local) addSubdirs(set map[string]bool, dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.kind == directory {
-			set[path.Join(dir, e.name)] = true
+		if e.Kind == vfs.Directory {
+			set[path.Join(dir, e.Name)] = true
 		}
 	}
 	return nil
@@ -91,7 +93,7 @@ func (l *Local) addSubdirs(set map[string]bool, dir string) error {
 // when it returns. Of the directories above, those that were there are synced as
 // well where that is permitted: they may be as new as the root, made by a script
 // a moment ago.
-func makeRoot(sys fsys, root string) error {
+func makeRoot(sys vfs.FS, root string) error {
 	if root == "/" {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/local"
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
 // noLinks is a file system without hard links.
@@ -28,7 +29,7 @@ type refusing struct {
 	err error
 }
 
-func (r refusing) OpenFile(path string, flag int, perm fs.FileMode) (local.File, error) {
+func (r refusing) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) {
 	if flag != os.O_RDONLY {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: r.err}
 	}
@@ -91,12 +92,12 @@ type fullDisk struct {
 }
 
 type fullFile struct {
-	local.File
+	vfs.File
 	disk    fullDisk
 	written *int
 }
 
-func (d fullDisk) OpenFile(path string, flag int, perm fs.FileMode) (local.File, error) {
+func (d fullDisk) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) {
 	f, err := d.OS.OpenFile(path, flag, perm)
 	if err != nil {
 		return nil, err

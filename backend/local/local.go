@@ -34,6 +34,7 @@ import (
 	"syscall"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
 const (
@@ -50,7 +51,7 @@ const (
 // Local is a storage in a directory. It implements backend.Interface,
 // backend.Swapper and backend.Stager. All methods may be called concurrently.
 type Local struct {
-	fs   fsys
+	fs   vfs.FS
 	root string // absolute
 
 	temps atomic.Uint64 // number of temporary names tried
@@ -66,14 +67,16 @@ var _ backend.Full = (*Local)(nil)
 // Open returns the storage in the directory dir. It writes nothing, so that a
 // read-only directory can be opened and read. If there is no such directory, the
 // error is fs.ErrNotExist.
-func Open(dir string) (*Local, error) { return open(osFS{}, dir) }
+func Open(dir string) (*Local, error) { return OpenOn(osFS{}, dir) }
 
 // Create makes the directory dir, with its parents where they are missing, and
 // opens it. When it has returned, the directory survives a loss of power. A
 // directory that is there already is fine, with whatever is in it.
-func Create(dir string) (*Local, error) { return create(osFS{}, dir) }
+func Create(dir string) (*Local, error) { return CreateOn(osFS{}, dir) }
 
-func open(sys fsys, dir string) (*Local, error) {
+// OpenOn is Open on another file system than the machine's: one that loses power,
+// for the tests of this module.
+func OpenOn(sys vfs.FS, dir string) (*Local, error) {
 	root, err := absolute(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open storage %s: %w", dir, err)
@@ -95,7 +98,8 @@ func open(sys fsys, dir string) (*Local, error) {
 	}, nil
 }
 
-func create(sys fsys, dir string) (*Local, error) {
+// CreateOn is Create on another file system: see OpenOn.
+func CreateOn(sys vfs.FS, dir string) (*Local, error) {
 	root, err := absolute(dir)
 	if err != nil {
 		return nil, fmt.Errorf("create storage %s: %w", dir, err)
@@ -103,7 +107,7 @@ func create(sys fsys, dir string) (*Local, error) {
 	if err := makeRoot(sys, root); err != nil {
 		return nil, fmt.Errorf("create storage %s: %w", root, explain(err))
 	}
-	return open(sys, root)
+	return OpenOn(sys, root)
 }
 
 // absolute makes the path independent of later changes of the working directory.

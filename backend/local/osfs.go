@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
 // osFS is the real file system.
 type osFS struct{}
 
-func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (file, error) {
+func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) {
 	f, err := os.OpenFile(path, flag, perm)
 	if err != nil {
 		return nil, err
@@ -28,7 +30,7 @@ func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
 // ReadDir asks for each file by its name in the open directory, which takes half
 // the time of lstat(2) with whole paths: 0.1 s for 30,000 files.
-func (osFS) ReadDir(path string) ([]entry, error) {
+func (osFS) ReadDir(path string) ([]vfs.Entry, error) {
 	d, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -38,9 +40,9 @@ func (osFS) ReadDir(path string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := make([]entry, 0, len(names))
+	entries := make([]vfs.Entry, 0, len(names))
 	for _, n := range names {
-		e := entry{name: n.Name(), kind: directory}
+		e := vfs.Entry{Name: n.Name(), Kind: vfs.Directory}
 		if !n.IsDir() {
 			if e, err = statAt(d, n.Name()); err == unix.ENOENT || err == unix.ELOOP {
 				continue
@@ -55,7 +57,7 @@ func (osFS) ReadDir(path string) ([]entry, error) {
 }
 
 // statAt describes what has a name in an open directory.
-func statAt(d *os.File, name string) (entry, error) {
+func statAt(d *os.File, name string) (vfs.Entry, error) {
 	var st unix.Stat_t
 	for {
 		err := unix.Fstatat(int(d.Fd()), name, &st, 0)
@@ -63,15 +65,15 @@ func statAt(d *os.File, name string) (entry, error) {
 			break
 		}
 		if err != unix.EINTR {
-			return entry{}, err
+			return vfs.Entry{}, err
 		}
 	}
-	e := entry{name: name, size: st.Size, modified: time.Unix(st.Mtim.Unix())}
+	e := vfs.Entry{Name: name, Size: st.Size, Modified: time.Unix(st.Mtim.Unix())}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		e.kind = regular
+		e.Kind = vfs.Regular
 	case unix.S_IFDIR:
-		e.kind = directory
+		e.Kind = vfs.Directory
 	}
 	return e, nil
 }

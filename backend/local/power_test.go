@@ -12,6 +12,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/local"
+	"github.com/cairn-backup/cairn/internal/crashfs"
 )
 
 // The names that the test puts, and those that it swaps. They cover the root, a
@@ -43,23 +44,23 @@ func TestEverySyncIsNeeded(t *testing.T) {
 	leaf := func(p string) bool { // a directory that has objects only
 		return strings.HasPrefix(p, rootPath+"/") && p != under("data") && p != under("meta") && p != under("leases")
 	}
-	for name, ignore := range map[string]func(syncCall) bool{
-		"file contents":                    func(s syncCall) bool { return !s.dir },
-		"root directory":                   func(s syncCall) bool { return s.path == rootPath },
-		"directory of objects":             func(s syncCall) bool { return s.path == under("snapshots") },
-		"directory of objects in a fanout": func(s syncCall) bool { return s.path == under("data/aa") },
-		"directory of swapped objects":     func(s syncCall) bool { return s.path == under("meta/aa") },
-		"parent of a new fanout directory": func(s syncCall) bool { return s.path == under("data") },
-		"parent of the root":               func(s syncCall) bool { return s.path == path.Dir(rootPath) },
-		"ancestors of the root":            func(s syncCall) bool { return s.path == "/" },
-		"directory where another process put what exists": func(s syncCall) bool {
-			return s.dir && s.foreign && leaf(s.path)
+	for name, ignore := range map[string]func(crashfs.Sync) bool{
+		"file contents":                    func(s crashfs.Sync) bool { return !s.Dir },
+		"root directory":                   func(s crashfs.Sync) bool { return s.Path == rootPath },
+		"directory of objects":             func(s crashfs.Sync) bool { return s.Path == under("snapshots") },
+		"directory of objects in a fanout": func(s crashfs.Sync) bool { return s.Path == under("data/aa") },
+		"directory of swapped objects":     func(s crashfs.Sync) bool { return s.Path == under("meta/aa") },
+		"parent of a new fanout directory": func(s crashfs.Sync) bool { return s.Path == under("data") },
+		"parent of the root":               func(s crashfs.Sync) bool { return s.Path == path.Dir(rootPath) },
+		"ancestors of the root":            func(s crashfs.Sync) bool { return s.Path == "/" },
+		"directory where another process put what exists": func(s crashfs.Sync) bool {
+			return s.Dir && s.Foreign && leaf(s.Path)
 		},
-		"parent of a directory that another process made": func(s syncCall) bool {
-			return s.dir && s.foreign && s.path == under("data")
+		"parent of a directory that another process made": func(s crashfs.Sync) bool {
+			return s.Dir && s.Foreign && s.Path == under("data")
 		},
-		"ancestors of the root that another process made": func(s syncCall) bool {
-			return s.dir && s.foreign && strings.HasPrefix(rootPath, s.path+"/")
+		"ancestors of the root that another process made": func(s crashfs.Sync) bool {
+			return s.Dir && s.Foreign && strings.HasPrefix(rootPath, s.Path+"/")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,24 +78,24 @@ func TestEverySyncIsNeeded(t *testing.T) {
 // powerCuts runs the work of a seed and returns the first disagreement between
 // what was acknowledged and what a power cut before one of its operations, or
 // after the last, may leave.
-func powerCuts(ctx context.Context, seed uint64, ignore func(syncCall) bool) error {
-	d := newDisk()
+func powerCuts(ctx context.Context, seed uint64, ignore func(crashfs.Sync) bool) error {
+	d := crashfs.New()
 	w := &work{d: d, rng: rand.New(rand.NewPCG(seed, 0)), may: map[string][]state{}}
 	var found error
 	cut := func() {
 		for n := uint64(0); n < 3 && found == nil; n++ { // some of the disks that it may leave
-			rng := rand.New(rand.NewPCG(seed, uint64(d.ops)<<8|n))
-			left := d.after(rng)
+			rng := rand.New(rand.NewPCG(seed, uint64(d.Ops())<<8|n))
+			left := d.After(rng)
 			err := w.verify(ctx, left)
 			if err == nil && n == 0 {
 				err = usable(ctx, left)
 			}
 			if err != nil {
-				found = fmt.Errorf("after a power cut at operation %d: %w\n%s", d.ops, err, strings.Join(w.log, "\n"))
+				found = fmt.Errorf("after a power cut at operation %d: %w\n%s", d.Ops(), err, strings.Join(w.log, "\n"))
 			}
 		}
 	}
-	d.before, d.ignore = cut, ignore
+	d.Before, d.Ignore = cut, ignore
 	if err := w.run(ctx); err != nil {
 		return err
 	}
@@ -108,9 +109,9 @@ type state *string
 // work is random use of one storage and, as the model, what each object may be
 // after a power cut now: may, and what the present call makes of it.
 type work struct {
-	d       *disk
+	d       *crashfs.Disk
 	rng     *rand.Rand
-	p       *process
+	p       *crashfs.Process
 	l       *local.Local
 	created bool // Create was acknowledged
 	may     map[string][]state
@@ -129,7 +130,7 @@ func (w *work) run(ctx context.Context) error {
 	}
 	kind := 0 // of the step; after a kill most often the same again
 	for step := range steps {
-		killed := w.p != nil && w.p.dead
+		killed := w.p != nil && w.p.Dead()
 		if w.p == nil || killed || w.rng.IntN(8) == 0 {
 			w.restart()
 		}
@@ -137,7 +138,7 @@ func (w *work) run(ctx context.Context) error {
 			continue // killed in Create
 		}
 		if w.rng.IntN(3) == 0 {
-			w.p.kill(w.rng.IntN(12))
+			w.p.Kill(w.rng.IntN(12))
 		}
 		data := fmt.Sprintf("step %d %s", step, strings.Repeat("x", w.rng.IntN(50)))
 		var err error
@@ -163,15 +164,15 @@ func (w *work) run(ctx context.Context) error {
 
 // restart starts a new process, which is sometimes killed within Create.
 func (w *work) restart() {
-	w.p = w.d.start()
+	w.p = w.d.Start()
 	if w.rng.IntN(3) == 0 {
-		w.p.kill(w.rng.IntN(8))
+		w.p.Kill(w.rng.IntN(8))
 	}
 	l, err := local.CreateOn(w.p, rootPath)
 	if w.l = l; err == nil {
 		w.created = true
 	}
-	w.log = append(w.log, fmt.Sprintf("%d create: %v", w.d.ops, err))
+	w.log = append(w.log, fmt.Sprintf("%d create: %v", w.d.Ops(), err))
 }
 
 // pick chooses an object. What was left half done is the most telling.
@@ -185,7 +186,7 @@ func (w *work) pick(names []string) string {
 
 func (w *work) note(what, name string, err error) {
 	w.busy = ""
-	w.log = append(w.log, fmt.Sprintf("%d %s %s: %v", w.d.ops, what, name, err))
+	w.log = append(w.log, fmt.Sprintf("%d %s %s: %v", w.d.Ops(), what, name, err))
 }
 
 // put puts an object, or stages and commits it.
@@ -204,7 +205,7 @@ func (w *work) put(ctx context.Context, data string, stage bool) error {
 		w.may[name] = []state{&data}
 	case errors.Is(err, backend.ErrExist):
 		return w.settled(name)
-	case w.p.dead:
+	case w.p.Dead():
 		w.may[name] = append(w.may[name], &data)
 	default:
 		return err
@@ -233,7 +234,7 @@ func (w *work) delete(ctx context.Context) error {
 	err := w.l.Delete(ctx, name)
 	w.note("delete", name, err)
 	switch {
-	case err == nil, w.p.dead:
+	case err == nil, w.p.Dead():
 		w.may[name] = append(w.may[name], nil)
 	case errors.Is(err, backend.ErrNotExist):
 	default:
@@ -265,7 +266,7 @@ func (w *work) swap(ctx context.Context, data string) error {
 		if _, ok := w.visible(name); ok {
 			return w.settled(name)
 		}
-	case w.p.dead:
+	case w.p.Dead():
 		w.may[name] = append(w.may[name], &data)
 	default:
 		return err
@@ -275,12 +276,9 @@ func (w *work) swap(ctx context.Context, data string) error {
 
 // visible returns the object that any process sees now.
 func (w *work) visible(name string) (state, bool) {
-	n, err := w.d.start().find("look at", rootPath+"/"+name)
-	if err != nil {
-		return nil, false
-	}
-	data := string(n.data)
-	return &data, true
+	p, ok := w.d.Contents(rootPath + "/" + name)
+	data := string(p)
+	return &data, ok
 }
 
 // settled: the storage has said that the object exists, so what is seen now is
@@ -295,8 +293,8 @@ func (w *work) settled(name string) error {
 }
 
 // verify opens the storage on the disk that a power cut left and compares.
-func (w *work) verify(ctx context.Context, d *disk) error {
-	p := d.start()
+func (w *work) verify(ctx context.Context, d *crashfs.Disk) error {
+	p := d.Start()
 	l, err := local.OpenOn(p, rootPath)
 	if err != nil {
 		if w.created {
@@ -351,8 +349,8 @@ func allowed(may []state, got state) bool {
 }
 
 // usable writes to the storage that is left: left-overs are in nobody's way.
-func usable(ctx context.Context, d *disk) error {
-	l, err := local.CreateOn(d.start(), rootPath)
+func usable(ctx context.Context, d *crashfs.Disk) error {
+	l, err := local.CreateOn(d.Start(), rootPath)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
 // Open implements backend.Interface. The size that the file has now is the size
@@ -52,7 +53,7 @@ func (l *Local) ReadAt(ctx context.Context, name string, p []byte, off int64) er
 }
 
 // openObject opens the file of an object and returns its size.
-func (l *Local) openObject(name string) (file, int64, error) {
+func (l *Local) openObject(name string) (vfs.File, int64, error) {
 	f, err := l.fs.OpenFile(l.path(name), os.O_RDONLY, 0)
 	if err != nil {
 		return nil, 0, err
@@ -73,7 +74,7 @@ type object struct {
 	ctx  context.Context
 	l    *Local
 	name string
-	f    file
+	f    vfs.File
 	left int64 // bytes still to be read
 }
 
@@ -131,20 +132,20 @@ func (l *Local) list(ctx context.Context, dir string, yield func(backend.Info, e
 		return err
 	}
 	for _, e := range entries {
-		name := path.Join(dir, e.name)
+		name := path.Join(dir, e.Name)
 		if backend.ValidName(name) != nil {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		switch e.kind {
-		case directory:
+		switch e.Kind {
+		case vfs.Directory:
 			if err := l.list(ctx, name, yield); err != nil {
 				return err
 			}
-		case regular:
-			if !yield(backend.Info{Name: name, Size: e.size, Modified: e.modified}, nil) {
+		case vfs.Regular:
+			if !yield(backend.Info{Name: name, Size: e.Size, Modified: e.Modified}, nil) {
 				return errStopped
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
 // Swap implements backend.Swapper. Comparing and replacing are one step because
@@ -112,7 +113,7 @@ func (l *Local) lock(ctx context.Context) (unlock func(), err error) {
 
 // lockFile opens and locks the lock file. The file is never removed: a process
 // could otherwise hold the lock of a file that others don't see any more.
-func (l *Local) lockFile(ctx context.Context) (file, error) {
+func (l *Local) lockFile(ctx context.Context) (vfs.File, error) {
 	f, err := l.fs.OpenFile(l.path(lockFile), os.O_RDWR|os.O_CREATE, lockPerm)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
 // sweepAge is how old a temporary file must be to be taken for a left-over. Its
@@ -21,7 +22,7 @@ const sweepAge = 6 * time.Hour
 // temp is a file in _tmp on its way to a name. Every temp ends with discard.
 type temp struct {
 	l     *Local
-	f     file // nil when it has ended
+	f     vfs.File // nil when it has ended
 	path  string
 	moved bool // path is gone, and may be somebody else's by now
 }
@@ -180,10 +181,10 @@ func (l *Local) sweep(fresh *temp) (removed int, err error) {
 	}
 	var errs []error
 	for _, e := range entries {
-		if e.kind != regular || e.modified.After(oldest) {
+		if e.Kind != vfs.Regular || e.Modified.After(oldest) {
 			continue
 		}
-		done, err := l.removeUnheld(l.path(tmpDir) + "/" + e.name)
+		done, err := l.removeUnheld(l.path(tmpDir) + "/" + e.Name)
 		if done {
 			removed++
 		}

@@ -1,4 +1,8 @@
-package local_test
+// Package crashfs is a file system in memory that can lose power, for tests of what
+// a storage must survive. It promises what POSIX does and no more: a file's contents
+// and a directory's entries survive if they were synced, each by itself; of
+// everything later any part may survive, in any order.
+package crashfs
 
 import (
 	"io/fs"
@@ -9,33 +13,41 @@ import (
 	"time"
 )
 
-// disk is a file system in memory that can lose power. It keeps, beside what a
-// program sees, what is certain to survive: the contents that a file had at its
-// last sync, the entries that a directory had at its own. After a loss of power
-// (after) everything else is there or not, each piece by itself.
+// Disk is the file system. It keeps, beside what a program sees, what is certain to
+// survive: the contents that a file had at its last sync, the entries that a
+// directory had at its own. After a loss of power (After) everything else is there
+// or not, each piece by itself.
 //
-// Programs use it through processes, which can be killed without loss of power.
-// Every call that may change the disk is an operation.
-type disk struct {
+// Programs use it through processes (Start), which can be killed without loss of
+// power. Every call that may change the disk is an operation. Processes may run
+// concurrently.
+type Disk struct {
+	// Before, if set, is called before each operation, with the disk locked: it
+	// may call After and Ops, and no process's methods.
+	Before func()
+	// Ignore, if set, says which syncs do nothing, to prove that each is needed.
+	Ignore func(Sync) bool
+
 	mu   sync.Mutex
 	root *node
-	ops  int // operations so far
-
-	// before, if set, is called before each operation, with the disk locked.
-	before func()
-
-	// ignore, if set, says which syncs do nothing, to prove that each is needed.
-	ignore func(s syncCall) bool
+	ops  int
 }
 
-// syncCall is a sync as disk.ignore sees it.
-type syncCall struct {
-	path string
-	dir  bool
-	// foreign: this process has changed nothing in the directory since it last
+// Sync is a sync as Disk.Ignore sees it.
+type Sync struct {
+	Path string
+	Dir  bool
+	// Foreign: this process has changed nothing in the directory since it last
 	// synced it, so that the sync can only be for what others did.
-	foreign bool
+	Foreign bool
 }
+
+// New returns an empty disk.
+func New() *Disk { return &Disk{root: newDir()} }
+
+// Ops returns how many operations there were. It is for Before, and for a disk that
+// nobody uses.
+func (d *Disk) Ops() int { return d.ops }
 
 // node is a file or a directory.
 type node struct {
@@ -55,8 +67,6 @@ func newDir() *node {
 	return &node{dir: true, perm: 0o700, entries: map[string]*node{}, past: map[string][]*node{}}
 }
 
-func newDisk() *disk { return &disk{root: newDir()} }
-
 // set changes an entry of a directory; nil removes it.
 func (n *node) set(name string, to *node) {
 	n.past[name] = append(n.past[name], n.entries[name])
@@ -67,10 +77,11 @@ func (n *node) set(name string, to *node) {
 	}
 }
 
-// after returns a disk as it may be found when the power is back, one of many
-// possible, chosen by rng. It is called with the disk locked, or at rest.
-func (d *disk) after(rng *rand.Rand) *disk {
-	return &disk{root: d.root.after(rng, map[*node]*node{})}
+// After returns a disk as it may be found when the power is back, one of many
+// possible, chosen by rng; nil chooses the least, which is what was synced. It is
+// for Before, and for a disk that nobody uses.
+func (d *Disk) After(rng *rand.Rand) *Disk {
+	return &Disk{root: d.root.after(rng, map[*node]*node{})}
 }
 
 // after returns what is left of a node; seen keeps two links to one file together.
@@ -97,7 +108,7 @@ func (n *node) after(rng *rand.Rand, seen map[*node]*node) *node {
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		choices := append(slices.Clone(n.past[name]), n.entries[name])
-		if left := choices[rng.IntN(len(choices))].after(rng, seen); left != nil {
+		if left := choices[pick(rng, len(choices))].after(rng, seen); left != nil {
 			m.entries[name] = left
 		}
 	}
@@ -110,6 +121,9 @@ func (n *node) dataAfter(rng *rand.Rand) []byte {
 	if len(n.synced) == len(n.data) {
 		return n.data // files are only ever appended to
 	}
+	if rng == nil {
+		return n.synced
+	}
 	torn := len(n.synced) + rng.IntN(len(n.data)-len(n.synced))
 	switch rng.IntN(4) {
 	case 0:
@@ -121,4 +135,12 @@ func (n *node) dataAfter(rng *rand.Rand) []byte {
 	default:
 		return append(slices.Clone(n.data[:torn]), make([]byte, len(n.data)-torn)...)
 	}
+}
+
+// pick chooses one of n, the first without rng.
+func pick(rng *rand.Rand, n int) int {
+	if rng == nil {
+		return 0
+	}
+	return rng.IntN(n)
 }

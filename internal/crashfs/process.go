@@ -1,4 +1,4 @@
-package local_test
+package crashfs
 
 import (
 	"errors"
@@ -11,41 +11,62 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cairn-backup/cairn/backend/local"
+	"github.com/cairn-backup/cairn/internal/vfs"
 )
 
-var errKilled = errors.New("process was killed")
+// ErrKilled is in the errors of a process that was killed.
+var ErrKilled = errors.New("process was killed")
 
-// process is a program's view of the disk. It implements local.FS.
-type process struct {
-	d       *disk
+// Process is a program's view of the disk. It implements vfs.FS.
+type Process struct {
+	d       *Disk
 	left    int // operations until it is killed; negative: never
 	dead    bool
 	changed map[string]bool // directories that it changed since it synced them
 	locks   []*node
 }
 
-func (d *disk) start() *process {
-	return &process{d: d, left: -1, changed: map[string]bool{}}
+// Start starts a process.
+func (d *Disk) Start() *Process {
+	return &Process{d: d, left: -1, changed: map[string]bool{}}
 }
 
-// kill ends the process after n more operations.
-func (p *process) kill(n int) {
+// Kill ends the process after n more operations.
+func (p *Process) Kill(n int) {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	p.left = n
 }
 
+// Dead reports whether the process was killed.
+func (p *Process) Dead() bool {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	return p.dead
+}
+
+// Contents returns what is in a file now, as every process sees it, and whether there is
+// such a file.
+func (d *Disk) Contents(name string) ([]byte, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := (&Process{d: d}).find("open", name)
+	if err != nil || n.dir {
+		return nil, false
+	}
+	return n.data, true
+}
+
 // alive is called with the lock held.
-func (p *process) alive() error {
+func (p *Process) alive() error {
 	if p.dead {
-		return errKilled
+		return ErrKilled
 	}
 	return nil
 }
 
 // operate counts an operation, which is not done if there is an error.
-func (p *process) operate() error {
+func (p *Process) operate() error {
 	if err := p.alive(); err != nil {
 		return err
 	}
@@ -54,10 +75,10 @@ func (p *process) operate() error {
 		for _, n := range p.locks {
 			n.holder = nil
 		}
-		return errKilled
+		return ErrKilled
 	}
-	if p.d.before != nil {
-		p.d.before()
+	if p.d.Before != nil {
+		p.d.Before()
 	}
 	p.left--
 	p.d.ops++
@@ -65,7 +86,7 @@ func (p *process) operate() error {
 }
 
 // find returns the node at a path, called with the lock held.
-func (p *process) find(op, name string) (*node, error) {
+func (p *Process) find(op, name string) (*node, error) {
 	n := p.d.root
 	for rest := name[1:]; rest != ""; {
 		var part string
@@ -85,7 +106,7 @@ func pathError(op, name string, err error) error {
 }
 
 // parent returns the directory of a path.
-func (p *process) parent(op, name string) (*node, error) {
+func (p *Process) parent(op, name string) (*node, error) {
 	n, err := p.find(op, path.Dir(name))
 	if err == nil && !n.dir {
 		err = pathError(op, name, fs.ErrNotExist)
@@ -94,12 +115,12 @@ func (p *process) parent(op, name string) (*node, error) {
 }
 
 // change sets an entry of the directory of a path.
-func (p *process) change(dir *node, name string, to *node) {
+func (p *Process) change(dir *node, name string, to *node) {
 	dir.set(path.Base(name), to)
 	p.changed[path.Dir(name)] = true
 }
 
-func (p *process) OpenFile(name string, flag int, perm fs.FileMode) (local.File, error) {
+func (p *Process) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.alive(); err != nil {
@@ -126,7 +147,7 @@ func (p *process) OpenFile(name string, flag int, perm fs.FileMode) (local.File,
 	return &handle{p: p, n: n, name: name}, nil
 }
 
-func (p *process) Stat(name string) (fs.FileInfo, error) {
+func (p *Process) Stat(name string) (fs.FileInfo, error) {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.alive(); err != nil {
@@ -139,7 +160,7 @@ func (p *process) Stat(name string) (fs.FileInfo, error) {
 	return n.info(path.Base(name)), nil
 }
 
-func (p *process) ReadDir(name string) ([]local.Entry, error) {
+func (p *Process) ReadDir(name string) ([]vfs.Entry, error) {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.alive(); err != nil {
@@ -149,15 +170,19 @@ func (p *process) ReadDir(name string) ([]local.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var entries []local.Entry
+	var entries []vfs.Entry
 	for _, name := range slices.Sorted(maps.Keys(n.entries)) {
 		e := n.entries[name]
-		entries = append(entries, local.NewEntry(name, e.dir, int64(len(e.data)), e.modified))
+		entry := vfs.Entry{Name: name, Kind: vfs.Directory}
+		if !e.dir {
+			entry = vfs.Entry{Name: name, Kind: vfs.Regular, Size: int64(len(e.data)), Modified: e.modified}
+		}
+		entries = append(entries, entry)
 	}
 	return entries, nil
 }
 
-func (p *process) Mkdir(name string, perm fs.FileMode) error {
+func (p *Process) Mkdir(name string, perm fs.FileMode) error {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.operate(); err != nil {
@@ -174,7 +199,7 @@ func (p *process) Mkdir(name string, perm fs.FileMode) error {
 	return nil
 }
 
-func (p *process) Link(old, new string) (moved bool, err error) {
+func (p *Process) Link(old, new string) (moved bool, err error) {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.operate(); err != nil {
@@ -195,7 +220,7 @@ func (p *process) Link(old, new string) (moved bool, err error) {
 	return false, nil
 }
 
-func (p *process) Rename(old, new string) error {
+func (p *Process) Rename(old, new string) error {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.operate(); err != nil {
@@ -219,7 +244,7 @@ func (p *process) Rename(old, new string) error {
 	return nil
 }
 
-func (p *process) Remove(name string) error {
+func (p *Process) Remove(name string) error {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.operate(); err != nil {
@@ -240,7 +265,7 @@ func (p *process) Remove(name string) error {
 	return nil
 }
 
-func (p *process) SyncDir(name string) error {
+func (p *Process) SyncDir(name string) error {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if err := p.operate(); err != nil {
@@ -250,9 +275,9 @@ func (p *process) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	call := syncCall{path: name, dir: true, foreign: !p.changed[name]}
+	call := Sync{Path: name, Dir: true, Foreign: !p.changed[name]}
 	delete(p.changed, name)
-	if p.d.ignore == nil || !p.d.ignore(call) {
+	if p.d.Ignore == nil || !p.d.Ignore(call) {
 		clear(n.past)
 	}
 	return nil
@@ -283,9 +308,9 @@ func (i nodeInfo) Mode() fs.FileMode {
 	return i.perm
 }
 
-// handle is an open file. It implements local.File.
+// handle is an open file. It implements vfs.File.
 type handle struct {
-	p    *process
+	p    *Process
 	n    *node
 	name string
 	off  int
@@ -339,7 +364,7 @@ func (h *handle) Sync() error {
 	if err := h.p.operate(); err != nil {
 		return pathError("sync", h.name, err)
 	}
-	if h.p.d.ignore == nil || !h.p.d.ignore(syncCall{path: h.name}) {
+	if h.p.d.Ignore == nil || !h.p.d.Ignore(Sync{Path: h.name}) {
 		h.n.synced = h.n.data
 	}
 	return nil

@@ -1,4 +1,7 @@
-package local
+// Package vfs is a file system as the storage in a directory (backend/local) needs
+// it: the few calls on which the durability of a repository rests. There is the
+// real one, in backend/local, and one that loses power (internal/crashfs).
+package vfs
 
 import (
 	"io"
@@ -6,17 +9,16 @@ import (
 	"time"
 )
 
-// fsys is the file system as this package needs it. Everything that Local does
-// to the disk goes through it, so that a test can put a file system in its place
-// that loses power. Paths are absolute; errors are those of package os.
-type fsys interface {
+// FS is a file system. Paths are absolute and slash-separated; errors are those of
+// package os. All methods may be called concurrently.
+type FS interface {
 	// OpenFile is os.OpenFile.
-	OpenFile(path string, flag int, perm fs.FileMode) (file, error)
+	OpenFile(path string, flag int, perm fs.FileMode) (File, error)
 	// Stat follows symbolic links.
 	Stat(path string) (fs.FileInfo, error)
 	// ReadDir returns what is in a directory, in one pass and in no particular
 	// order. Names that lead nowhere are left out.
-	ReadDir(path string) ([]entry, error)
+	ReadDir(path string) ([]Entry, error)
 	// Mkdir makes one directory.
 	Mkdir(path string, perm fs.FileMode) error
 	// Link gives the file old the name new, or returns an error that is
@@ -32,25 +34,26 @@ type fsys interface {
 	SyncDir(path string) error
 }
 
-// entry is what a directory has under one name, symbolic links followed.
-type entry struct {
-	name     string
-	kind     kind
-	size     int64     // of a regular file
-	modified time.Time // likewise
+// Entry is what a directory has under one name, symbolic links followed.
+type Entry struct {
+	Name     string
+	Kind     Kind
+	Size     int64     // of a regular file, in bytes
+	Modified time.Time // likewise
 }
 
-// kind is what a name stands for.
-type kind int
+// Kind is what a name stands for.
+type Kind int
 
+// The kinds.
 const (
-	special kind = iota // a device, a FIFO, a socket
-	regular
-	directory
+	Special Kind = iota // a device, a FIFO, a socket
+	Regular
+	Directory
 )
 
-// file is an open file.
-type file interface {
+// File is an open file.
+type File interface {
 	io.Reader
 	io.ReaderAt
 	io.WriteCloser
