@@ -11,6 +11,7 @@
 //	yield data/* #8: err               a listing breaks off at its eighth object
 //	yield snapshots/ab: hide           a manifest is not listed
 //	* #57: crash                       the 57th call and all after it fail: the process is dead
+//	put leases/* #2: done-and-crash    the second succeeds, but the process dies before it hears so
 //
 // # Grammar
 //
@@ -26,6 +27,7 @@
 //	        | "truncate" [ N ]              leaves N bytes (0) of the object: open, readat, put
 //	        | "hide"                        leaves an object out of a listing: yield
 //	        | "crash"                       fails, and so does everything later
+//	        | "done-and-crash"              has its effect, and fails, and so does everything later: as above
 //	cause   = "EIO" | "ENOSPC" | "EACCES" | "EROFS" | "ETIMEDOUT" | "ECONNRESET" | "EOF"
 //	        | "notexist" | "exist" | "conflict" | "canceled" | "deadline"
 //
@@ -74,7 +76,7 @@ func (s *storage) String() string { return s.base.String() }
 // do makes a call, or fails, or both.
 func (s *storage) do(f fault, op, name string, call func() error) error {
 	switch f.kind {
-	case lostAnswer:
+	case lostAnswer, doneCrash:
 		_ = call() // whatever it was, the answer is lost
 		return s.fail(f, op, name)
 	case fail, crash:

@@ -160,6 +160,8 @@ func TestFaults(t *testing.T) {
 		"* #7: crash":                 {"swap": dead, "commit": dead},
 		"* #2-3: err EIO":             {"open": eio, "readat": eio},
 		"* #6-: err EIO":              {"delete": eio, "swap": eio, "commit": eio},
+		"* #6: done-and-crash":        {"delete": dead, "swap": dead, "commit": dead},
+		"commit: done-and-crash":      {"commit": dead},
 		"*: err":                      nil,
 		"open: err EIO\nopen: err":    {"open": eio},
 	} {
@@ -192,6 +194,8 @@ func TestEffects(t *testing.T) {
 		"*: err":                {nothing, nothing, "0123456789"},
 		"*: crash":              {nothing, nothing, "0123456789"},
 		"put: done-but-error":   {"abcdef", "abcdef", "new"},
+		"put: done-and-crash":   {"abcdef", nothing, "0123456789"},
+		"swap: done-and-crash":  {"abcdef", nothing, "new"},
 		"put: corrupt byte 2":   {"ab\x9cdef", "abcdef", "new"},
 		"put: truncate 2":       {"ab", "abcdef", "new"},
 		"write: corrupt byte 4": {"abcdef", "abcd\x9af", "new"},
@@ -225,6 +229,25 @@ func TestOpsCountsCalls(t *testing.T) {
 	}
 	if in.Ops() != 12 || !in.Crashed() {
 		t.Errorf("Ops = %d, crashed %v; want 12, true", in.Ops(), in.Crashed())
+	}
+}
+
+// Each site hits the operation that it names, and all of them are all operations.
+func TestSites(t *testing.T) {
+	_, b, in := newStorage(t, "")
+	outcome(t.Context(), b)
+	sites := in.Sites()
+	want := "put data/* #1, open data/* #1, read data/* #1, read data/* #2, readat data/* #1, stat data/* #1, list data/ #1, " +
+		"yield data/* #1, yield data/* #2, yield data/* #3, yield data/* #4, delete data/* #1, swap config #1, stage #1, write #1, write #2, commit data/* #1"
+	if got := strings.Join(sites, ", "); got != want {
+		t.Errorf("sites:\n%s\nwant\n%s", got, want)
+	}
+	for _, site := range sites {
+		_, b, in := newStorage(t, site+": crash")
+		outcome(t.Context(), b)
+		if !in.Crashed() {
+			t.Errorf("%s hits nothing", site)
+		}
 	}
 }
 

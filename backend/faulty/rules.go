@@ -23,6 +23,8 @@ type Injector struct {
 	mu      sync.Mutex
 	seen    []int // matching operations so far, for each rule
 	ops     int
+	sites   []string       // in the order of their first operation
+	counts  map[string]int // operations of each
 	crashed bool
 }
 
@@ -56,6 +58,7 @@ const (
 	truncate   = "truncate"
 	hide       = "hide"
 	crash      = "crash"
+	doneCrash  = "done-and-crash"
 )
 
 // faultOps says which operations a kind of fault is for.
@@ -66,6 +69,7 @@ var faultOps = map[string][]string{
 	truncate:   {opOpen, opReadAt, opPut},
 	hide:       {opYield},
 	crash:      ops,
+	doneCrash:  {opPut, opDelete, opSwap, opCommit, opAny},
 }
 
 // causes are what an injected error may wrap.
@@ -106,7 +110,7 @@ type fault struct {
 var errNoCause = errors.New("no particular cause")
 
 func (f fault) err() error {
-	if f.kind == crash {
+	if f.kind == crash || f.kind == doneCrash {
 		return ErrCrashed
 	}
 	if err, ok := causes[f.cause]; ok {
@@ -117,7 +121,7 @@ func (f fault) err() error {
 
 // Parse reads rules. Text without any makes an Injector that only counts.
 func Parse(text string) (*Injector, error) {
-	in := &Injector{}
+	in := &Injector{counts: make(map[string]int)}
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -275,8 +279,9 @@ func (f fault) String() string {
 }
 
 // Ops returns how many calls to the storage there were, those that failed
-// included: what "*" counts. To fail each single call of some work once, count
-// the calls of a run without faults, and then run with "* #k: err" for each k.
+// included: what "*" counts. To fail each single call of some sequential work once,
+// count the calls of a run without faults, and then run with "* #k: err" for each k;
+// of concurrent work, see Sites.
 func (in *Injector) Ops() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -297,6 +302,7 @@ func (in *Injector) next(op, name string) fault {
 	if op != opRead && op != opYield {
 		in.ops++
 	}
+	in.note(op, name)
 	var hit fault
 	for i, r := range in.rules {
 		if !r.matches(op, name) {
@@ -307,13 +313,45 @@ func (in *Injector) next(op, name string) fault {
 			hit = r.fault
 		}
 	}
-	if hit.kind == crash {
-		in.crashed = true
-	}
 	if in.crashed {
 		return fault{kind: crash}
 	}
+	in.crashed = hit.kind == crash || hit.kind == doneCrash
 	return hit
+}
+
+// note counts an operation of a kind: those of one op below one folder.
+func (in *Injector) note(op, name string) {
+	site := op
+	switch folder, _, below := strings.Cut(name, "/"); {
+	case name == "":
+	case below && op != opList:
+		site += " " + folder + "/*"
+	default:
+		site += " " + name
+	}
+	if in.counts[site] == 0 {
+		in.sites = append(in.sites, site)
+	}
+	in.counts[site]++
+}
+
+// Sites returns the operations that there were, each as the left side of a rule that
+// hits it and no other, such as "put data/* #3". Operations are counted by what
+// they do and in which folder, since goroutines may mix them differently in each
+// run: that there are three puts below data/ is the same in each, which call of all is the
+// third need not be. To fail each operation of some work once, ask a run without
+// faults for its Sites, and run the work again with each of them before a fault.
+func (in *Injector) Sites() []string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var all []string
+	for _, site := range in.sites {
+		for n := range in.counts[site] {
+			all = append(all, fmt.Sprintf("%s #%d", site, n+1))
+		}
+	}
+	return all
 }
 
 func (r rule) matches(op, name string) bool {

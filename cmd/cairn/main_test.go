@@ -211,12 +211,3 @@ func (w *world) ids() []string {
 	}
 	return ids
 }
-
-// skip leaves out a test that the machine can't run; in CI it must be able to.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("SKIPPED, which CI does not allow: %s", why)
-	}
-	t.Skipf("SKIPPED: %s", why)
-}

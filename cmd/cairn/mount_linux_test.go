@@ -7,11 +7,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/cairn-backup/cairn/internal/need"
 )
 
 // small mounts a file system of a few MiB in place of the repository.
 func (w *world) small(t *testing.T) {
 	t.Helper()
+	need.Root(t)
 	moved := w.path("moved")
 	if err := os.Rename(w.repo, moved); err != nil {
 		t.Fatal(err)
@@ -20,7 +23,7 @@ func (w *world) small(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := syscall.Mount("tmpfs", w.repo, "tmpfs", 0, "size=6m"); err != nil {
-		t.Skipf("SKIPPED: only root can mount a small file system (%v)", err)
+		need.Missing(t, "a small file system can't be mounted: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(w.repo, 0); err != nil {

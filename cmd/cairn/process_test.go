@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cairn-backup/cairn/internal/need"
 )
 
 // exit starts a child and returns its exit status, -1 if a signal ended it.
@@ -201,10 +203,7 @@ func TestComplete(t *testing.T) {
 
 // The script for bash asks the program as it should.
 func TestBashCompletion(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		skip(t, "no bash")
-	}
+	need.Commands(t, "bash")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +217,7 @@ complete_line cairn sn
 complete_line cairn restore --overwrite = if
 complete_line cairn restore --target ''
 `
-	cmd := exec.Command(bash, "-c", script)
+	cmd := exec.Command("bash", "-c", script)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "EXE="+exe)
 	out, err := cmd.CombinedOutput()
 	const want = "complete -o default -F _cairn cairn\nsnapshot snapshots\nif-changed if-newer\n\n"
@@ -229,16 +228,13 @@ complete_line cairn restore --target ''
 
 func TestManualPages(t *testing.T) {
 	w := &world{t: t}
-	groff, err := exec.LookPath("groff")
-	if err != nil {
-		skip(t, "no groff")
-	}
+	need.Commands(t, "groff")
 	pages := [][]string{{"man"}}
 	for _, c := range new(program).app().Commands {
 		pages = append(pages, []string{"man", c.Name})
 	}
 	for _, args := range pages {
-		cmd := exec.Command(groff, "-man", "-ww", "-Tascii")
+		cmd := exec.Command("groff", "-man", "-ww", "-Tascii")
 		cmd.Stdin = strings.NewReader(w.ok(args...).out)
 		var errs bytes.Buffer
 		cmd.Stderr = &errs

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cairn-backup/cairn/internal/need"
 	"github.com/cairn-backup/cairn/internal/termui"
 )
 
@@ -16,7 +17,7 @@ func openTerminal(t *testing.T) *os.File {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("SKIPPED, NOTHING WAS TESTED: no pseudo-terminals here: %v", err)
+		need.Missing(t, "no pseudo-terminals here: %v", err)
 	}
 	t.Cleanup(func() { master.Close() })
 	fd := int(master.Fd())
@@ -29,7 +30,7 @@ func openTerminal(t *testing.T) *os.File {
 	}
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("SKIPPED, NOTHING WAS TESTED: no pseudo-terminals here: %v", err)
+		need.Missing(t, "no pseudo-terminals here: %v", err)
 	}
 	t.Cleanup(func() { slave.Close() })
 	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: 77, Row: 20}); err != nil {
