@@ -1,0 +1,386 @@
+package crash_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/faulty"
+	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/repo"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// scenario is a command, with what was before.
+type scenario struct {
+	name   string
+	before func(w *world)
+	// run does what the command does, on a storage with faults, and returns what
+	// the user would be told. What it acknowledges is in w.promises and w.keys.
+	run func(w *world, b backend.Interface) error
+	// after looks at more than world.holds; err is of run.
+	after func(w *world, err error)
+}
+
+var scenarios = []scenario{
+	{
+		name:  "init",
+		run:   func(w *world, b backend.Interface) error { return w.init(b) },
+		after: afterInit,
+	},
+	{
+		name:   "first snapshot",
+		before: func(w *world) { w.must(w.init(w.storage)) },
+		run:    func(w *world, b backend.Interface) error { return w.snapshot(b, admin) },
+	},
+	{
+		name: "incremental snapshot",
+		before: func(w *world) {
+			w.must(w.init(w.storage))
+			w.must(w.snapshot(w.storage, admin))
+			w.edit()
+		},
+		run: func(w *world, b backend.Interface) error { return w.snapshot(b, admin) },
+	},
+	{
+		name:   "snapshot of a stream over several packs",
+		before: func(w *world) { w.must(w.init(w.storage)) },
+		run: func(w *world, b backend.Interface) error {
+			return w.snapshot(b, admin, stream{"dump", noise(9, 500<<10)})
+		},
+	},
+	{
+		name: "snapshot by a write-only key",
+		before: func(w *world) {
+			w.must(w.init(w.storage))
+			w.must(w.addKey(w.storage, "host", seal.WriteOnly))
+			w.must(w.snapshot(w.storage, "host"))
+			w.edit()
+		},
+		run: func(w *world, b backend.Interface) error { return w.snapshot(b, "host") },
+	},
+	{
+		name: "snapshot after another that died uncopied",
+		before: func(w *world) {
+			w.must(w.init(w.storage))
+			in, err := faulty.Parse("put snapshots/*: crash")
+			w.must(err)
+			w.must(w.snapshot(in.Wrap(w.storage), admin)) // acknowledged, as it is committed
+			w.edit()
+		},
+		run: func(w *world, b backend.Interface) error { return w.snapshot(b, admin) },
+	},
+	{
+		name:   "key add",
+		before: withSnapshot,
+		run:    func(w *world, b backend.Interface) error { return w.addKey(b, "new", seal.Full) },
+		after:  afterAdd(seal.Full),
+	},
+	{
+		name:   "key add, write-only",
+		before: withSnapshot,
+		run:    func(w *world, b backend.Interface) error { return w.addKey(b, "new", seal.WriteOnly) },
+		after:  afterAdd(seal.WriteOnly),
+	},
+	{
+		name: "key remove, which begins an epoch",
+		before: func(w *world) {
+			withSnapshot(w)
+			w.must(w.addKey(w.storage, "old", seal.WriteOnly))
+			w.must(w.snapshot(w.storage, "old"))
+		},
+		run:   func(w *world, b backend.Interface) error { return w.removeKey(b, "old") },
+		after: afterRemove,
+	},
+	{
+		name: "key passwd",
+		before: func(w *world) {
+			withSnapshot(w)
+			w.must(w.addKey(w.storage, "old", seal.Full))
+		},
+		run: func(w *world, b backend.Interface) error { // as the command does it
+			if err := w.addKey(b, "new", seal.Full); err != nil {
+				return err
+			}
+			return w.removeKey(b, "old")
+		},
+		after: func(w *world, err error) {
+			afterAdd(seal.Full)(w, err)
+			afterRemove(w, err)
+		},
+	},
+	{
+		name:   "check",
+		before: withSnapshot,
+		run:    runCheck,
+	},
+	{
+		name:   "restore",
+		before: withSnapshot,
+		run:    runRestore,
+	},
+}
+
+// withSnapshot is a repository with two snapshots.
+func withSnapshot(w *world) {
+	w.must(w.init(w.storage))
+	w.must(w.snapshot(w.storage, admin))
+	w.edit()
+	w.must(w.snapshot(w.storage, admin))
+}
+
+// afterInit makes the repository if it is not there.
+func afterInit(w *world, err error) {
+	there := w.with(w.storage, w.TempDir(), admin, func(*repo.Repository) error { return nil })
+	switch {
+	case there == nil:
+	case err == nil:
+		w.Fatalf("the repository was acknowledged, and now: %v", there)
+	case !errors.Is(there, repo.ErrNoRepository):
+		w.Fatalf("neither a repository nor none: %v", there)
+	default:
+		w.must(w.init(w.storage))
+	}
+}
+
+func (w *world) addKey(b backend.Interface, pass string, access seal.Access) error {
+	err := w.with(b, w.cache, admin, func(r *repo.Repository) error {
+		_, err := r.AddSlot(w.Context(), repo.NewSlot{Lock: secret(pass), Access: access, Label: pass})
+		return err
+	})
+	if err == nil {
+		w.keys = append(w.keys, pass)
+	}
+	return err
+}
+
+// removeKey removes the keys of a label.
+func (w *world) removeKey(b backend.Interface, label string) error {
+	err := w.with(b, w.cache, admin, func(r *repo.Repository) error {
+		slots, err := r.Slots()
+		if err != nil {
+			return err
+		}
+		for _, s := range slots {
+			if s.Label == label {
+				return r.RemoveSlot(w.Context(), s.ID)
+			}
+		}
+		return fmt.Errorf("there is no key %s", label)
+	})
+	if err == nil {
+		w.keys = slices.DeleteFunc(w.keys, func(k string) bool { return k == label })
+	}
+	return err
+}
+
+// opens reports whether a passphrase opens the repository.
+func (w *world) opens(pass string) bool {
+	w.Helper()
+	err := w.with(w.storage, w.TempDir(), pass, func(*repo.Repository) error { return nil })
+	if err != nil && !errors.Is(err, seal.ErrWrongSecret) {
+		w.Errorf("key %s: %v", pass, err)
+	}
+	return err == nil
+}
+
+// afterAdd: the key opens the repository or does not, and another can be added.
+func afterAdd(access seal.Access) func(*world, error) {
+	return func(w *world, err error) {
+		switch opens := w.opens("new"); {
+		case opens:
+			w.must(w.snapshot(w.storage, "new"))
+		case err == nil:
+			w.Error("the key was acknowledged and opens nothing")
+		}
+		w.must(w.addKey(w.storage, "newer", access))
+		w.must(w.snapshot(w.storage, "newer"))
+	}
+}
+
+// afterRemove: the key is removed, or can be.
+func afterRemove(w *world, err error) {
+	if w.opens("old") {
+		if err == nil {
+			w.Error("a removed key opens the repository")
+		}
+		w.must(w.removeKey(w.storage, "old"))
+	}
+	if !w.opens(admin) {
+		w.Error("another key is gone too")
+	}
+}
+
+// runCheck finds nothing, or says why it can't tell.
+func runCheck(w *world, b backend.Interface) error {
+	return w.with(b, w.cache, admin, func(r *repo.Repository) error {
+		report, err := r.Check(w.Context(), repo.CheckOptions{Read: repo.Sample{Percent: 100}})
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, p := range report.Problems {
+			errs = append(errs, p.Err)
+		}
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+		if report.ReadPacks != report.Packs || report.Snapshots != len(w.promises) {
+			w.Errorf("check says that all is well, but read %d packs of %d, and %d snapshots of %d",
+				report.ReadPacks, report.Packs, report.Snapshots, len(w.promises))
+		}
+		return nil
+	})
+}
+
+// runRestore restores the newest snapshot, or says what is missing and leaves
+// nothing that is not whole.
+func runRestore(w *world, b backend.Interface) error {
+	dir := w.TempDir()
+	err := w.with(b, w.TempDir(), admin, func(r *repo.Repository) error {
+		set, err := r.Snapshots(w.Context())
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(set.Damage...); err != nil {
+			return err
+		}
+		return w.restore(r, set.Newest()[0], dir)
+	})
+	want := w.describe(w.src)
+	if err == nil {
+		w.same("restored", w.restored(dir), want)
+		return nil
+	}
+	if _, serr := os.Stat(filepath.Join(dir, w.src)); serr != nil {
+		return err
+	}
+	for p, is := range w.restored(dir) {
+		// Directories get their times last; files must be whole.
+		if want[p] != is && !strings.HasPrefix(is, "d") {
+			w.Errorf("after %v, %s is left as %.60q", err, p, is)
+		}
+	}
+	w.must(w.with(w.storage, w.TempDir(), admin, func(r *repo.Repository) error { // the same again goes on
+		set, err := r.Snapshots(w.Context())
+		w.must(err)
+		w.must(w.restore(r, set.Newest()[0], dir))
+		w.same("restored again", w.restored(dir), want)
+		return nil
+	}))
+	return err
+}
+
+// faults are what may happen at an operation, "%s" being its site, such as
+// "put data/* #3", and "%f" the same from there on. Those of the storage of a site are in
+// sitesOf.
+var faults = []struct {
+	rule   string
+	only   []string // operations, all if nil
+	status string
+}{
+	{rule: "%s: crash"},
+	{rule: "%s: done-and-crash", only: []string{"put", "swap", "commit", "delete"}},
+	{rule: "%s: done-but-error ETIMEDOUT", only: []string{"put", "swap", "commit", "delete"}},
+	{rule: "%s: err EIO"},
+	{rule: "%f: err EIO"},
+	{rule: "%s: err ENOSPC", only: []string{"put", "swap", "stage", "write", "commit"}},
+	{rule: "%f: err ENOSPC", only: []string{"put", "swap", "stage", "write", "commit"}},
+}
+
+// cases returns the rules for the sites of a run: each fault at each operation,
+// and permission that is lost from each operation on.
+func cases(sites []string, ops int) []string {
+	var rules []string
+	for _, site := range sites {
+		op, _, _ := strings.Cut(site, " ")
+		for _, f := range faults {
+			if f.only == nil || slices.Contains(f.only, op) {
+				r := strings.NewReplacer("%s", site, "%f", site+"-")
+				rules = append(rules, r.Replace(f.rule))
+			}
+		}
+	}
+	for k := range ops {
+		rules = append(rules, fmt.Sprintf("* #%d-: err EACCES", k+1))
+	}
+	return rules
+}
+
+// TestFaults runs each scenario with each fault at each operation.
+func TestFaults(t *testing.T) {
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			storage := mem.New(clock)
+			base := newWorld(t, storage)
+			if s.before != nil {
+				s.before(base)
+			}
+			in := parse(t, "")
+			undisturbed := storage.Clone()
+			if err := s.run(base.on(t, undisturbed), in.Wrap(undisturbed)); err != nil {
+				t.Fatal(err)
+			}
+			rules := cases(in.Sites(), in.Ops())
+			t.Logf("%d operations, %d cases", in.Ops(), len(rules))
+			for i, rule := range rules {
+				if !chosen(i) {
+					continue
+				}
+				t.Run(strings.ReplaceAll(rule, "/", "|"), func(t *testing.T) {
+					storage := storage.Clone()
+					w := base.on(t, storage)
+					in := parse(t, rule)
+					err := s.run(w, in.Wrap(storage))
+					honest(t, err)
+					if s.after != nil {
+						s.after(w, err)
+					}
+					if t.Failed() {
+						t.Fatalf("it said: %v", err)
+					}
+					w.holds()
+				})
+			}
+		})
+	}
+}
+
+// chosen says whether a short run takes case i: one of each thinning, such that
+// neighbouring operations get different faults.
+func chosen(i int) bool { return soak > 0 || i%thinning == 0 }
+
+func parse(t testing.TB, rules string) *faulty.Injector {
+	t.Helper()
+	in, err := faulty.Parse(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// honest fails the test if an error does not say that it comes from the storage, or
+// passes for something else that scripts tell apart by the exit status: all these
+// faults are "failed", status 1.
+func honest(t testing.TB, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, faulty.ErrInjected) {
+		t.Errorf("the error does not say why: %v", err)
+	}
+	for _, other := range []error{repo.ErrDamage, repo.ErrNoRepository, repo.ErrExists, repo.ErrFenced, repo.ErrNoSnapshot, repo.ErrWriteOnly, seal.ErrWrongSecret} {
+		if errors.Is(err, other) {
+			t.Errorf("a fault of the storage passes for %q: %v", other, err)
+		}
+	}
+	_ = syscall.EIO
+}
