@@ -1,0 +1,7 @@
+//go:build race
+
+package crash_test
+
+// thinning is of how many cases a short run takes one: few with the race detector,
+// which makes each some five times as slow.
+const thinning = 30

@@ -1,3 +1,0 @@
-package crash_test
-
-const thinning = 1
