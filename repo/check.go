@@ -141,7 +141,7 @@ func (c *checker) checkIndex(ctx context.Context) error {
 		return err
 	}
 	// loadIndex trusts what it absorbed before; the objects may have changed since.
-	have, err := c.index.Absorbed()
+	have, err := c.index().Absorbed()
 	if err != nil {
 		return fmt.Errorf("read the local index: %w", err)
 	}
@@ -166,7 +166,7 @@ func (c *checker) checkIndex(ctx context.Context) error {
 		return err
 	}
 	known := make(map[pack.ID]bool)
-	for p, err := range c.index.Packs() {
+	for p, err := range c.index().Packs() {
 		if err != nil {
 			return fmt.Errorf("read the local index: %w", err)
 		}

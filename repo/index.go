@@ -24,9 +24,17 @@ func (r *Repository) loadIndex(ctx context.Context, bad func(name string, err er
 		return err
 	}
 	for try := 0; ; try++ {
-		err := r.absorb(ctx, stored, bad)
-		// The local index was found damaged and emptied: fill it again.
-		if !errors.Is(err, index.ErrLost) || try == 2 {
+		l := r.index()
+		err := r.absorb(ctx, l, stored, bad)
+		var own indexError
+		switch {
+		case errors.As(err, &own) && diskFails(err):
+			if err := r.moveIndex(l, err); err != nil {
+				return err
+			}
+		case errors.Is(err, index.ErrLost) && try < 2:
+			// It was found damaged and emptied: fill it again.
+		default:
 			return err
 		}
 	}
@@ -54,18 +62,18 @@ func (r *Repository) listSegments(ctx context.Context, bad func(name string, err
 // synced write of the local index.
 const absorbBatch = 64
 
-func (r *Repository) absorb(ctx context.Context, stored map[index.SegmentID]bool, bad func(name string, err error)) error {
-	if err := r.index.Retain(ctx, func(id index.SegmentID) bool { return stored[id] }); err != nil {
-		return fmt.Errorf("let go of index segments: %w", err)
+func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[index.SegmentID]bool, bad func(name string, err error)) error {
+	if err := l.Retain(ctx, func(id index.SegmentID) bool { return stored[id] }); err != nil {
+		return indexError{fmt.Errorf("let go of index segments: %w", err)}
 	}
-	have, err := r.index.Absorbed()
+	have, err := l.Absorbed()
 	if err != nil {
-		return fmt.Errorf("read the local index: %w", err)
+		return indexError{fmt.Errorf("read the local index: %w", err)}
 	}
 	var batch []*index.Segment
 	flush := func() error {
-		if err := r.index.Absorb(ctx, r.config.Admin, batch...); err != nil {
-			return fmt.Errorf("absorb index segments: %w", err)
+		if err := l.Absorb(ctx, r.config.Admin, batch...); err != nil {
+			return indexError{fmt.Errorf("absorb index segments: %w", err)}
 		}
 		batch = batch[:0]
 		return nil
@@ -199,7 +207,7 @@ func (r *Repository) readOrphans(ctx context.Context) (map[chunk.ID][]index.Plac
 	if err != nil {
 		return nil, err
 	}
-	for p, err := range r.index.Packs() {
+	for p, err := range r.index().Packs() {
 		if err != nil {
 			return nil, err
 		}
@@ -238,7 +246,7 @@ func (r *Repository) places(dst []index.Place, id chunk.ID) ([]index.Place, erro
 func (r *Repository) lookup(dst []index.Place, id chunk.ID) ([]index.Place, error) {
 	n := len(dst)
 	for try := 0; ; try++ {
-		dst, err := r.index.AppendPlaces(dst[:n], id)
+		dst, err := r.index().AppendPlaces(dst[:n], id)
 		if !errors.Is(err, index.ErrLost) || try == 2 {
 			return dst, err
 		}

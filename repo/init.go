@@ -80,28 +80,34 @@ func Init(ctx context.Context, opts Options, p Params) (*Repository, error) {
 		return nil, err
 	}
 
-	// The slot goes first: a config never names a slot that is not there. Of
-	// two that make a repository at once, one loses here.
-	if err := backend.PutBytes(ctx, opts.Storage, slotsPrefix+slot.ID.String(), object); err != nil {
-		return nil, fmt.Errorf("store key slot: %w", err)
-	}
-	if err := swap(ctx, opts.Storage, configName, nil, c.Seal(bundle.SigningKey())); err != nil {
-		if errors.Is(err, backend.ErrConflict) {
-			return nil, fmt.Errorf("%w at %s", ErrExists, opts.Storage)
-		}
-		return nil, fmt.Errorf("store config: %w", err)
-	}
+	// What this machine may refuse comes before anything is made.
 	r := &Repository{opts: opts, storage: opts.Storage, id: c.ID(), config: c}
 	if err := r.openCache(); err != nil {
 		return nil, err
 	}
-	if err := r.cache.Pin(r.storage.String(), r.id, c.Generation); err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
-	if err := r.use(slot, bundle); err != nil {
+	if err := r.create(ctx, slot, object, bundle); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// create stores the first slot and the config, and sets the repository up.
+func (r *Repository) create(ctx context.Context, slot config.Slot, object []byte, bundle *seal.Bundle) error {
+	// The slot goes first: a config never names a slot that is not there. Of
+	// two that make a repository at once, one loses here.
+	if err := backend.PutBytes(ctx, r.storage, slotsPrefix+slot.ID.String(), object); err != nil {
+		return fmt.Errorf("store key slot: %w", err)
+	}
+	if err := swap(ctx, r.storage, configName, nil, r.config.Seal(bundle.SigningKey())); err != nil {
+		if errors.Is(err, backend.ErrConflict) {
+			return fmt.Errorf("%w at %s", ErrExists, r.storage)
+		}
+		return fmt.Errorf("store config: %w", err)
+	}
+	if err := r.pin(r.config.Generation); err != nil {
+		return err
+	}
+	return r.use(slot, bundle)
 }
 
 func (p *Params) setDefaults() error {

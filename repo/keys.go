@@ -237,9 +237,9 @@ func (r *Repository) RemoveSlot(ctx context.Context, id seal.SlotID) error {
 	if err != nil {
 		return err
 	}
-	// The list no longer has it; the object is only litter now.
+	// The list no longer has it, so it opens nothing: the object is only litter now.
 	if err := r.storage.Delete(ctx, slotsPrefix+id.String()); err != nil && !errors.Is(err, backend.ErrNotExist) {
-		return fmt.Errorf("delete key slot: %w", err)
+		r.opts.Observer.warn(fmt.Errorf("the key is removed, but its slot is left in the storage, where it opens nothing: %w", err))
 	}
 	return nil
 }
@@ -293,5 +293,9 @@ func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal
 		return fmt.Errorf("store config: %w", err)
 	}
 	r.adopt(c, ring)
-	return r.cache.Pin(r.storage.String(), r.id, c.Generation)
+	// The change is in force. Without a memory of it, it is only less protected.
+	if err := r.cache.Pin(r.storage.String(), r.id, c.Generation); err != nil {
+		r.opts.Observer.warn(err)
+	}
+	return nil
 }

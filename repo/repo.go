@@ -94,8 +94,10 @@ type Repository struct {
 	private *seal.PrivateKey // nil if the key is write-only
 	signing ed25519.PrivateKey
 
-	cache *cache.Dir
-	index *index.Local
+	cache  *cache.Dir
+	local  atomic.Pointer[index.Local] // see index
+	moving sync.Mutex                  // held while the local index is moved
+	spare  string                      // the folder that it was moved to, if it was
 
 	decoder *pack.Decoder
 	hashers map[seal.Place]*chunk.Hasher
@@ -139,8 +141,8 @@ func Open(ctx context.Context, opts Options) (*Repository, error) {
 }
 
 func (r *Repository) open(ctx context.Context) error {
-	if err := r.cache.Pin(r.storage.String(), r.id, r.config.Generation); err != nil {
-		return damaged(configName, err)
+	if err := r.pin(r.config.Generation); err != nil {
+		return err
 	}
 	slot, bundle, err := r.unlock(ctx)
 	if err != nil {
@@ -168,8 +170,7 @@ func (r *Repository) use(slot config.Slot, bundle *seal.Bundle) error {
 	if r.decoder, err = pack.NewDecoder(r.opts.Goroutines); err != nil {
 		return err
 	}
-	r.index, err = index.OpenLocal(r.cache.Path("index.bolt"), r.id, index.Options{})
-	return err
+	return r.openIndex()
 }
 
 // adopt makes a config and the keys that it gives this slot the ones to work
@@ -189,23 +190,8 @@ func (r *Repository) adopt(c *config.Config, ring *seal.Keyring) {
 	}
 }
 
-func (r *Repository) openCache() (err error) {
-	if r.opts.Cache == "" {
-		r.cache, err = cache.Temporary(r.id)
-	} else {
-		r.cache, err = cache.Open(r.opts.Cache, r.id)
-	}
-	return err
-}
-
 // Close releases what the repository holds on this machine.
-func (r *Repository) Close() error {
-	var errs []error
-	if r.index != nil {
-		errs = append(errs, r.index.Close())
-	}
-	return errors.Join(append(errs, r.cache.Close())...)
-}
+func (r *Repository) Close() error { return r.closeMachine() }
 
 // ID returns the repository's ID.
 func (r *Repository) ID() seal.RepositoryID { return r.id }

@@ -129,7 +129,7 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	}
 	set.Uncopied = slices.DeleteFunc(set.Uncopied, func(id snapshot.ID) bool { _, ok := set.byID[id]; return !ok })
 	r.checkChain(set)
-	return set, r.rememberHeads(set)
+	return set, r.tolerate(r.rememberHeads(set))
 }
 
 // committedLeases returns the snapshots in the ends of leases.

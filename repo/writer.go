@@ -329,7 +329,7 @@ func (w *Writer) publish(ctx context.Context, packs []pack.Finished) error {
 	if err != nil {
 		return fmt.Errorf("read own index segment: %w", err)
 	}
-	if err := r.index.Absorb(ctx, r.config.Admin, s); err != nil {
+	if err := r.absorbOwn(ctx, s); err != nil {
 		return fmt.Errorf("absorb own index segment: %w", err)
 	}
 	w.mu.Lock()

@@ -66,6 +66,9 @@ func (k Kind) String() string {
 // keys (see NewRepositoryID), so that nobody can swap the keys and keep the name.
 type RepositoryID = Digest[repository]
 
+// ParseRepositoryID reads what String wrote, and nothing else.
+func ParseRepositoryID(s string) (RepositoryID, error) { return ParseDigest[repository](s) }
+
 type repository struct{}
 
 // Place is where a key is valid: an epoch of a deduplication domain.

@@ -35,7 +35,8 @@ type Dir struct {
 	codec     codec
 }
 
-// Open opens the cache of a repository below root and makes it if needed.
+// Open opens the cache of a repository below root and makes it if needed. If it can't
+// be made, the Dir can still be used, as one that keeps nothing.
 func Open(root string, id seal.RepositoryID) (*Dir, error) {
 	c, err := newCodec()
 	if err != nil {
@@ -43,7 +44,7 @@ func Open(root string, id seal.RepositoryID) (*Dir, error) {
 	}
 	d := &Dir{root: root, path: filepath.Join(root, id.String()), codec: c}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return nil, fmt.Errorf("make cache folder: %w", err)
+		return d, fmt.Errorf("make cache folder: %w", err)
 	}
 	return d, nil
 }
@@ -204,24 +205,33 @@ func (d *Dir) Trim(class string, limit int64) error {
 	return nil
 }
 
+// Mismatch is the error of Pin if the repository is not what the machine remembers.
+type Mismatch string
+
+func (m Mismatch) Error() string { return string(m) }
+
 // Pin remembers that the repository at a location has the given ID and config
-// generation, or returns an error if the machine saw another one, or a later
-// generation, there before.
+// generation, or returns a Mismatch if the machine saw another one, or a later
+// generation, there before. Any other error is one of writing. What is damaged of
+// the memory counts as absent.
 func (d *Dir) Pin(location string, id seal.RepositoryID, generation uint64) error {
 	sum := blake3.Sum256([]byte(location))
 	name := filepath.Join(d.root, "locations", fmt.Sprintf("%x", sum[:16]))
-	if b, err := os.ReadFile(name); err == nil {
-		if seen := strings.TrimSpace(string(b)); seen != id.String() {
-			return fmt.Errorf("this machine knows repository %.8s at %s, but finds %s: if you replaced it on purpose, delete %s", seen, location, id.Short(), name)
+	b, _ := os.ReadFile(name)
+	seen, err := seal.ParseRepositoryID(strings.TrimSpace(string(b)))
+	if err == nil && seen != id {
+		return mismatch("this machine knows repository %s at %s, but finds %s: if you replaced it on purpose, delete %s", seen.Short(), location, id.Short(), name)
+	}
+	if err != nil {
+		if err := d.remember(name, id.String()); err != nil {
+			return err
 		}
-	} else if err := d.remember(name, id.String()); err != nil {
-		return err
 	}
 	name = d.Path("generation")
 	if b, err := os.ReadFile(name); err == nil {
 		if seen, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
 			if generation < seen {
-				return fmt.Errorf("config of generation %d was set back: this machine saw generation %d; if you restored an old copy of the repository on purpose, delete %s", generation, seen, name)
+				return mismatch("config of generation %d was set back: this machine saw generation %d; if you restored an old copy of the repository on purpose, delete %s", generation, seen, name)
 			}
 			if generation == seen {
 				return nil
@@ -230,6 +240,8 @@ func (d *Dir) Pin(location string, id seal.RepositoryID, generation uint64) erro
 	}
 	return d.remember(name, strconv.FormatUint(generation, 10))
 }
+
+func mismatch(format string, args ...any) error { return Mismatch(fmt.Sprintf(format, args...)) }
 
 func (d *Dir) remember(name, text string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
