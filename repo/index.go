@@ -64,7 +64,7 @@ const absorbBatch = 64
 
 func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[index.SegmentID]bool, bad func(name string, err error)) error {
 	if err := l.Retain(ctx, func(id index.SegmentID) bool { return stored[id] }); err != nil {
-		return indexError{fmt.Errorf("let go of index segments: %w", err)}
+		return indexError{err}
 	}
 	have, err := l.Absorbed()
 	if err != nil {
@@ -73,7 +73,7 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 	var batch []*index.Segment
 	flush := func() error {
 		if err := l.Absorb(ctx, r.config.Admin, batch...); err != nil {
-			return indexError{fmt.Errorf("absorb index segments: %w", err)}
+			return indexError{err}
 		}
 		batch = batch[:0]
 		return nil
