@@ -67,34 +67,6 @@ func TestInterrupt(t *testing.T) {
 	w.sound()
 }
 
-func TestKill(t *testing.T) {
-	w := newWorld(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	contents := rand.NewChaCha8([32]byte{byte(seed)})
-	killed := 0
-	for round := range 8 {
-		b := make([]byte, 6<<20)
-		contents.Read(b)
-		w.write("src/round"+string(rune('0'+round)), string(b))
-		cmd := w.child("snapshot", w.src, "-q")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
-		cmd.Process.Kill()
-		if cmd.Wait() != nil {
-			killed++
-		}
-		w.ok("check", "--read-data")
-	}
-	t.Logf("killed in %d rounds of 8, before %d snapshots were published", killed, 8-len(w.ids()))
-	w.sound()
-	w.ok("restore", "latest:"+w.src, "--target", w.path("out"))
-	same(t, w.src, w.path("out"))
-}
-
 func TestStdinEnds(t *testing.T) {
 	w := newWorld(t)
 	cmd := w.child("snapshot", "-", "--stdin-name", "x")

@@ -161,6 +161,7 @@ func (w *world) addKey(b backend.Interface, pass string, access seal.Access) err
 
 // removeKey removes the keys of a label.
 func (w *world) removeKey(b backend.Interface, label string) error {
+	w.keys = slices.DeleteFunc(w.keys, func(k string) bool { return k == label }) // from now on it may go
 	err := w.with(b, w.cache, admin, func(r *repo.Repository) error {
 		slots, err := r.Slots()
 		if err != nil {
@@ -174,7 +175,7 @@ func (w *world) removeKey(b backend.Interface, label string) error {
 		return fmt.Errorf("there is no key %s", label)
 	})
 	if err == nil {
-		w.keys = slices.DeleteFunc(w.keys, func(k string) bool { return k == label })
+		w.removed = append(w.removed, label)
 	}
 	return err
 }

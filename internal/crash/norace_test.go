@@ -4,3 +4,6 @@ package crash_test
 
 // thinning is of how many cases a short run takes one.
 const thinning = 8
+
+// cutEvery is before how many operations of the disk a short run cuts the power once.
+const cutEvery = 2

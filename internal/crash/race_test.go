@@ -5,3 +5,6 @@ package crash_test
 // thinning is of how many cases a short run takes one: few with the race detector,
 // which makes each some five times as slow.
 const thinning = 30
+
+// cutEvery is before how many operations of the disk a short run cuts the power once.
+const cutEvery = 13
