@@ -3,32 +3,49 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
 
-// killRounds is how often TestKill kills: SOAK, as make soak sets it, or 20.
-func killRounds(t *testing.T) int {
-	t.Helper()
-	return int(number(t, "SOAK", 20))
-}
-
-// killSeed is SOAK_SEED, to repeat a run as far as time can be repeated, or new.
-func killSeed(t *testing.T) uint64 {
-	t.Helper()
+// TestKill kills the real process with SIGKILL at random moments, spread over the
+// time that it takes. Afterwards check must find nothing, each acknowledged snapshot
+// must be there, the next must succeed, and what that restores to must be the source.
+//
+// SOAK is the number of rounds (20; make soak does 500). SOAK_SEED repeats a run as
+// far as time can be repeated.
+func TestKill(t *testing.T) {
+	rounds := number(t, "SOAK", 20)
 	seed := number(t, "SOAK_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("SOAK_SEED=%d", seed)
-	return seed
+	random := rand.New(rand.NewPCG(seed, 0))
+	var k *killing
+	killed := 0
+	for round := range rounds {
+		if round%25 == 0 { // so that check, which reads all, stays quick
+			k = newKilling(t, random)
+		}
+		v := victims[round%uint64(len(victims))]
+		killed += k.kill(v)
+		if t.Failed() {
+			t.Fatalf("round %d, of %s", round, v.name)
+		}
+	}
+	t.Logf("killed %d processes in %d rounds; within %v", killed, rounds, k.times)
+	if killed < int(rounds)/4 {
+		t.Errorf("only %d processes were killed in %d rounds: they are quicker than the test thinks", killed, rounds)
+	}
 }
 
+// number returns the number in a variable of the environment.
 func number(t *testing.T, variable string, otherwise uint64) uint64 {
 	t.Helper()
 	s := os.Getenv(variable)
@@ -42,82 +59,174 @@ func number(t *testing.T, variable string, otherwise uint64) uint64 {
 	return n
 }
 
-// killing is a world whose processes get killed.
-type killing struct {
-	*world
-	random *rand.Rand
-	times  map[string]time.Duration // how long each victim takes undisturbed
-	acked  map[string]bool          // snapshots whose process ended well
-	killed int
-}
-
 // victim is something to kill.
 type victim struct {
-	name string
-	run  func(k *killing) []*exec.Cmd // to be started together
-	// after looks at what is left; ended says which processes ended by themselves.
-	after func(k *killing, ended []bool)
+	name  string
+	start func(k *killing) []*exec.Cmd // processes to be started together
+	after func(k *killing)             // looks at more than every round does
 }
 
 var victims = []victim{
-	{"snapshot", func(k *killing) []*exec.Cmd {
-		return []*exec.Cmd{k.child("snapshot", k.src, "--json")}
-	}, nil},
-	{"two snapshots at once", func(k *killing) []*exec.Cmd {
-		other := k.child("--cache-dir", k.path("cache2"), "snapshot", k.src, "--json", "--host", "other")
-		return []*exec.Cmd{k.child("snapshot", k.src, "--json"), other}
-	}, nil},
-	{"key add", func(k *killing) []*exec.Cmd {
-		return []*exec.Cmd{k.child("key", "add", "--json", "--label", "victim", "--recipient", k.recipient())}
-	}, func(k *killing, ended []bool) {
-		list := k.ok("key", "list").out
-		if ended[0] && !strings.Contains(list, "victim") {
-			k.t.Errorf("a key that was added is not there:\n%s", list)
-		}
-		for line := range strings.Lines(list) { // they would gather
-			if id, _, _ := strings.Cut(line, " "); strings.Contains(line, "victim") {
-				k.ok("key", "remove", "--yes", id)
-			}
+	{name: "snapshot", start: func(k *killing) []*exec.Cmd {
+		return []*exec.Cmd{k.child("snapshot", k.src, "--json", "--host", "alpha")}
+	}},
+	{name: "two snapshots at once", start: func(k *killing) []*exec.Cmd {
+		return []*exec.Cmd{
+			k.child("snapshot", k.src, "--json", "--host", "alpha"),
+			k.child("snapshot", k.src, "--json", "--host", "beta", "--cache-dir", k.path("cache of beta")),
 		}
 	}},
-	{"restore", func(k *killing) []*exec.Cmd {
-		k.must(os.RemoveAll(k.path("target")))
-		return []*exec.Cmd{k.child("restore", "latest:"+k.src, "--host", "killed", "--target", k.path("target"))}
-	}, func(k *killing, ended []bool) {
-		// Once more completes it. Deleting what the snapshot does not have takes the
+	{name: "key add", start: func(k *killing) []*exec.Cmd {
+		recipient := strings.TrimSpace(k.ok("key", "identity", k.path(fmt.Sprint("identity", k.random.Uint64()))).out)
+		return []*exec.Cmd{k.child("key", "add", "--write-only", "--recipient", recipient, "--label", "victim", "--json")}
+	}},
+	{name: "key remove", start: func(k *killing) []*exec.Cmd {
+		recipient := strings.TrimSpace(k.ok("key", "identity", k.path(fmt.Sprint("identity", k.random.Uint64()))).out)
+		id := last(messages(k.t, k.ok("key", "add", "--write-only", "--recipient", recipient, "--json").out))["id"].(string)
+		return []*exec.Cmd{k.child("key", "remove", "--yes", id, "--json")}
+	}},
+	{name: "restore", start: func(k *killing) []*exec.Cmd {
+		k.remove("target")
+		return []*exec.Cmd{k.child("restore", "latest:"+k.src, "--host", "alpha", "--target", k.path("target"))}
+	}, after: func(k *killing) {
+		// Once more completes it. Deleting what the snapshot has not takes the
 		// temporary files of the first away.
-		k.ok("restore", "latest:"+k.src, "--host", "killed", "--target", k.path("target"), "--overwrite", "if-changed", "--delete", "--yes")
-		k.must(os.RemoveAll(k.path("again")))
-		k.ok("restore", "latest:"+k.src, "--host", "killed", "--target", k.path("again"))
-		same(k.t.(*testing.T), k.path("again"), k.path("target"))
+		k.ok("restore", "latest:"+k.src, "--host", "alpha", "--target", k.path("target"), "--overwrite", "if-changed", "--delete", "--yes")
+		k.remove("whole")
+		k.ok("restore", "latest:"+k.src, "--host", "alpha", "--target", k.path("whole"))
+		same(k.t.(*testing.T), k.path("whole"), k.path("target"))
 	}},
-	{"check", func(k *killing) []*exec.Cmd {
-		return []*exec.Cmd{k.child("check", "--read-data")}
-	}, nil},
 }
 
-// TestKill kills the real process at random moments, spread over the time that it
-// takes. Afterwards check finds nothing, each acknowledged snapshot is there, the next
-// one succeeds, and what it restores to is the source.
-func TestKill(t *testing.T) {
-	rounds, seed := killRounds(t), killSeed(t)
-	k := &killing{
-		world: newWorld(t), random: rand.New(rand.NewPCG(seed, 0)),
-		times: make(map[string]time.Duration), acked: make(map[string]bool),
+// killing is a world whose processes get killed.
+type killing struct {
+	*world
+	random    *rand.Rand
+	times     map[string]time.Duration // within which each victim is killed
+	snapshots map[string]bool          // acknowledged
+	keys      map[string]bool          // whether an acknowledgement says that a key is there
+	changes   int
+}
+
+func newKilling(t *testing.T, random *rand.Rand) *killing {
+	t.Helper()
+	k := &killing{world: newWorld(t), random: random, times: map[string]time.Duration{}, snapshots: map[string]bool{}, keys: map[string]bool{}}
+	k.ok("snapshot", k.src, "--host", "alpha")
+	for _, v := range victims {
+		k.change()
+		begin := time.Now()
+		for _, cmd := range k.start(v) {
+			if err := cmd.Wait(); err != nil {
+				t.Fatalf("%s, undisturbed: %v", v.name, err)
+			}
+			k.acknowledged(cmd)
+		}
+		k.times[v.name] = time.Since(begin)
 	}
-	k.extra = append(k.extra, "--host", "killed")
-	k.extra = k.extra[:len(k.extra)-2] // a host is an option of commands
-	t.Setenv("HOSTNAME", "killed")
-	for round := range rounds {
-		v := victims[round%len(victims)]
-		k.change(round)
-		k.round(v)
-		if t.Failed() {
-			t.Fatalf("in round %d, of %s", round, v.name)
+	return k
+}
+
+func (k *killing) remove(name string) {
+	k.t.Helper()
+	if err := os.RemoveAll(k.path(name)); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// change gives the next snapshot something to do: a megabyte that does not compress,
+// in a large file and many small ones.
+func (k *killing) change() {
+	k.t.Helper()
+	k.changes++
+	p := make([]byte, 1<<20)
+	for i := range p {
+		p[i] = byte(k.random.Uint32())
+	}
+	k.write(fmt.Sprint("src/large", k.changes%4), string(p[:900<<10]))
+	for i, part := range slices.Collect(slices.Chunk(p[900<<10:], 4<<10)) {
+		k.write(fmt.Sprintf("src/small/%d/%d", i%5, i), string(part))
+	}
+}
+
+func (k *killing) start(v victim) []*exec.Cmd {
+	k.t.Helper()
+	cmds := v.start(k)
+	for _, cmd := range cmds {
+		cmd.Stdout = new(bytes.Buffer)
+		if err := cmd.Start(); err != nil {
+			k.t.Fatal(err)
 		}
 	}
-	t.Logf("killed in %d rounds of %d; undisturbed: %v", k.killed, rounds, k.times)
-	if k.killed < rounds/4 {
-		t.Errorf("only %d of %d processes were killed: they are quicker than the test thinks", k.killed, rounds)
+	return cmds
+}
+
+// kill is one round. It returns how many processes were killed.
+func (k *killing) kill(v victim) (killed int) {
+	k.t.Helper()
+	k.change()
+	takes := k.times[v.name]
+	moments := make([]time.Duration, 2)
+	for i := range moments {
+		moments[i] = time.Duration(k.random.Int64N(int64(takes)))
+	}
+	begin := time.Now()
+	for i, cmd := range k.start(v) {
+		time.Sleep(moments[i] - time.Since(begin))
+		cmd.Process.Kill()
+		if cmd.Wait() != nil {
+			killed++
+			k.times[v.name] = takes * 11 / 10
+		} else {
+			k.times[v.name] = takes * 8 / 10 // the machine is quicker by now
+		}
+		k.acknowledged(cmd)
+	}
+	k.ok("check", "--read-data")
+	k.compare()
+	if v.after != nil {
+		v.after(k)
+	}
+	k.ok("snapshot", k.src, "--host", "alpha")
+	k.remove("out")
+	k.ok("restore", "latest:"+k.src, "--host", "alpha", "--target", k.path("out"))
+	same(k.t.(*testing.T), k.src, k.path("out"))
+	return killed
+}
+
+// acknowledged takes down what a process said before it ended.
+func (k *killing) acknowledged(cmd *exec.Cmd) {
+	k.t.Helper()
+	for line := range bytes.Lines(cmd.Stdout.(*bytes.Buffer).Bytes()) {
+		var m message
+		if json.Unmarshal(line, &m) != nil || m["message_type"] != "summary" {
+			continue // not JSON, or cut off
+		}
+		id, _ := m["id"].(string)
+		removed, _ := m["removed"].(string)
+		switch {
+		case removed != "":
+			k.keys[removed] = false
+		case m["access"] != nil:
+			k.keys[id] = true
+		case id != "":
+			k.snapshots[id] = true
+		}
+	}
+}
+
+// compare looks for what was acknowledged.
+func (k *killing) compare() {
+	k.t.Helper()
+	ids := k.ids()
+	for id := range k.snapshots {
+		if !slices.Contains(ids, id) {
+			k.t.Errorf("snapshot %s was acknowledged and is lost", id)
+		}
+	}
+	list := k.ok("key", "list", "--json").out
+	for id, there := range k.keys {
+		if strings.Contains(list, id) != there {
+			k.t.Errorf("key %s was acknowledged to be there: %t; now it is not so:\n%s", id, there, list)
+		}
 	}
 }
