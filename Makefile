@@ -1,11 +1,12 @@
 # The ways to build, test and measure cairn. `make help` lists them.
 
 FUZZTIME   ?= 30s
+SOAK       ?= 500
 RACE       ?= -race
 TESTFLAGS  ?=
 BENCHFLAGS ?=
 
-.PHONY: help build demo test check bench fuzz test-deps clean
+.PHONY: help build demo test check bench fuzz soak test-deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -35,8 +36,13 @@ bench: build ## compare with restic and borg (BENCHFLAGS='-quick -runs 1' for le
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
+soak: test-deps ## kill and fail everything SOAK (500) times: some half an hour
+	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded)$$' \
+	  ./internal/crash ./backend/local ./cmd/cairn > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
+	@grep -E '^(ok|FAIL)|SKIP|killed|cuts of the power' soak.log
+
 test-deps: # install what tests need and this machine lacks
 	@tools/install-test-deps.sh
 
 clean: ## remove what make built and measured
-	rm -rf bin .bin bench/out
+	rm -rf bin .bin bench/out soak.log

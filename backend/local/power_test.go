@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,7 +29,11 @@ var (
 // and looks, before each single operation on the disk, at what is left if the
 // power fails now. That must agree with what was acknowledged.
 func TestPowerCut(t *testing.T) {
-	for seed := range uint64(seeds) {
+	n := seeds
+	if soak, err := strconv.Atoi(os.Getenv("SOAK")); err == nil {
+		n = max(n, soak)
+	}
+	for seed := range uint64(n) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			if err := powerCuts(t.Context(), seed, nil); err != nil {

@@ -58,7 +58,7 @@ type world struct {
 	promises map[snapshot.ID]tree // acknowledged snapshots
 	keys     []string             // acknowledged passphrases
 	removed  []string             // passphrases whose removal was acknowledged
-	tried    tree                 // what the last snapshot was of, acknowledged or not
+	tries    []tree               // what snapshots were of, acknowledged or not
 }
 
 // tree is what is in a snapshot: paths below the source, each with all that matters
@@ -94,7 +94,7 @@ func (w *world) edit() {
 func (w *world) on(t testing.TB, storage backend.Interface) *world {
 	c := &world{
 		TB: t, storage: storage, cache: t.TempDir(), src: w.src,
-		promises: maps.Clone(w.promises), keys: slices.Clone(w.keys), removed: slices.Clone(w.removed), tried: w.tried,
+		promises: maps.Clone(w.promises), keys: slices.Clone(w.keys), removed: slices.Clone(w.removed), tries: slices.Clone(w.tries),
 	}
 	c.must(os.CopyFS(c.cache, os.DirFS(w.cache)))
 	return c
@@ -168,7 +168,7 @@ func (w *world) snapshot(b backend.Interface, pass string, streams ...stream) er
 			opts.Streams = append(opts.Streams, ingest.Stream{Name: s.name, Reader: bytes.NewReader(s.contents)})
 			is["stdin/"+s.name] = string(s.contents)
 		}
-		w.tried = is
+		w.tries = append(w.tries, is)
 		res, err := ingest.Snapshot(w.Context(), r, opts)
 		if err != nil {
 			return err
@@ -310,7 +310,7 @@ var leftovers = []string{
 }
 
 // whole fails the test unless all promised snapshots are listed, and all that are
-// listed can be restored. One that nobody was promised is what was tried last.
+// listed can be restored. One that nobody was promised is of something that was tried.
 func (w *world) whole(r *repo.Repository) error {
 	w.Helper()
 	set, err := r.Snapshots(w.Context())
@@ -331,13 +331,26 @@ func (w *world) whole(r *repo.Repository) error {
 		got := w.restored(dir)
 		want, ok := w.promises[s.ID]
 		if !ok {
-			want = w.tried
+			want = w.tryLike(got)
 			w.promises[s.ID] = want // what was seen must stay
 		}
 		w.same("snapshot "+s.ID.Short(), got, want)
 		w.must(os.RemoveAll(dir))
 	}
 	return nil
+}
+
+// tryLike returns what was tried and is like got, or else the last that was tried.
+func (w *world) tryLike(got tree) tree {
+	for _, is := range w.tries {
+		if maps.Equal(is, got) {
+			return is
+		}
+	}
+	if len(w.tries) == 0 {
+		return nil
+	}
+	return w.tries[len(w.tries)-1]
 }
 
 // clock is for storages that want one.
