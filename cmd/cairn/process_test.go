@@ -109,6 +109,55 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// The permission to write goes away while a snapshot is made.
+func TestPermissionLost(t *testing.T) {
+	w := newWorld(t)
+	w.ok("snapshot", w.src)
+	cmd := w.ordinary("snapshot", "-", "-q")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(make([]byte, 8<<20)); err != nil { // more than the pipe holds: it has begun
+		t.Fatal(err)
+	}
+	chmod := func(mode os.FileMode) {
+		err := filepath.WalkDir(w.repo, func(p string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				err = os.Chmod(p, mode)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	chmod(0o500)
+	in.Close()
+	cmd.Wait()
+	if s := cmd.ProcessState.ExitCode(); s != statusFailed || !strings.Contains(errs.String(), "permission denied") || !strings.Contains(errs.String(), w.repo) {
+		t.Errorf("status %d: %s", s, errs.String())
+	}
+	for _, args := range [][]string{{"check", "--read-data"}, {"snapshots"}, {"restore", "latest:" + w.src, "--target", w.path("open/out")}} {
+		if s, errs := exit(t, w.ordinary(args...)); s != statusOK {
+			t.Errorf("%q without permission to write: status %d: %s", args, s, errs)
+		}
+	}
+	chmod(0o700)
+	if s, errs := exit(t, w.ordinary("snapshot", w.src)); s != statusOK {
+		t.Errorf("with permission again: status %d: %s", s, errs)
+	}
+	if n := len(w.ids()); n != 2 {
+		t.Errorf("%d snapshots", n)
+	}
+	w.sound()
+}
+
 // ordinary returns the program as a process of a user without special rights.
 // The world becomes this user's.
 func (w *world) ordinary(args ...string) *exec.Cmd {

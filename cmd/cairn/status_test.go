@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +33,10 @@ func TestStatusOf(t *testing.T) {
 		{context.Canceled, 130},
 		{&statusError{statusIncomplete, repo.ErrDamage}, 3},
 		{&hintError{repo.ErrFenced, "x"}, 11},
+		{syscall.ENOSPC, 1},
+		{syscall.EIO, 1},
+		{syscall.EACCES, 1},
+		{syscall.ETIMEDOUT, 1},
 	} {
 		if got := statusOf(fmt.Errorf("wrapped: %w", test.err)); test.err != nil && got != test.want || test.err == nil && statusOf(nil) != 0 {
 			t.Errorf("status of %v: %d, want %d", test.err, got, test.want)

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -310,6 +311,32 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// A memory that is damaged is none, and is begun anew.
+func TestDamagedPin(t *testing.T) {
+	root := t.TempDir()
+	for _, what := range []string{"", "x", strings.Repeat("\x00", 65), "AB\n"} {
+		d, err := cache.Open(root, repositoryID)
+		if err == nil {
+			err = d.Pin("s3://a", repositoryID, 5)
+		}
+		if err != nil {
+			t.Fatalf("after %q: %v", what, err)
+		}
+		locations, err := filepath.Glob(filepath.Join(root, "locations", "*"))
+		if err != nil || len(locations) != 1 {
+			t.Fatal(locations, err)
+		}
+		if err := d.Pin("s3://a", seal.RepositoryID{7}, 5); err == nil {
+			t.Errorf("after %q the memory was not begun anew", what)
+		}
+		for _, name := range append(locations, d.Path("generation")) {
+			if err := os.WriteFile(name, []byte(what), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestPin(t *testing.T) {
 	root := t.TempDir()
 	other := seal.RepositoryID{7}
@@ -329,8 +356,8 @@ func TestPin(t *testing.T) {
 	// refused returns the file that the message tells people to delete.
 	refused := func(what string, err error) string {
 		t.Helper()
-		if err == nil {
-			t.Fatalf("%s was accepted", what)
+		if m := cache.Mismatch(""); !errors.As(err, &m) {
+			t.Fatalf("%s: %v, want a Mismatch", what, err)
 		}
 		_, name, ok := strings.Cut(err.Error(), "delete ")
 		if _, statErr := os.Stat(name); !ok || statErr != nil {
