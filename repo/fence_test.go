@@ -1,10 +1,13 @@
 package repo_test
 
 import (
+	"errors"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/faulty"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
@@ -283,6 +286,21 @@ func TestLostAnswerToCommit(t *testing.T) {
 	defer r.Close()
 	id := w.mustBackup(r, "first", f)
 	w.has(w.stranger(admin), id, f)
+	w.isSound()
+}
+
+// An end that is there, but that the storage never acknowledges, is no commit: it
+// may vanish with the power.
+func TestUnacknowledgedCommit(t *testing.T) {
+	w := newRepository(t)
+	in, err := faulty.Parse("put leases/*/end: done-but-error EIO")
+	w.must(err)
+	r, err := repo.Open(t.Context(), w.options(in.Wrap(w.storage), "", admin))
+	w.must(err)
+	defer r.Close()
+	if _, err := w.backup(r, "first", w.someFiles()); !errors.Is(err, syscall.EIO) || errors.Is(err, repo.ErrFenced) {
+		t.Errorf("got %v", err)
+	}
 	w.isSound()
 }
 

@@ -14,7 +14,7 @@ import (
 type fencer struct {
 	*mem.Mem
 	end         func(name string) // called before an end is put
-	loseEnd     bool              // the answer to its Put is lost
+	loseEnd     bool              // the answer to its first Put is lost
 	noSnapshots bool              // no manifest can be put
 }
 
@@ -30,6 +30,7 @@ func (f *fencer) Put(ctx context.Context, name string, body io.ReaderAt, size in
 	}
 	err := f.Mem.Put(ctx, name, body, size)
 	if f.loseEnd && isEnd {
+		f.loseEnd = false
 		return errSpoiled
 	}
 	return err

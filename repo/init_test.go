@@ -340,10 +340,11 @@ func TestInitNeedsSwapper(t *testing.T) {
 	}
 }
 
-// A change of config whose answer was lost has succeeded.
+// A change of config whose answer was lost has succeeded, once a second one says that
+// it will last.
 func TestLostAnswerToSwap(t *testing.T) {
 	w := newWorld(t)
-	in, err := faulty.Parse("swap *: done-but-error")
+	in, err := faulty.Parse("swap * #1: done-but-error\nswap * #3: done-but-error\nswap * #5: done-but-error")
 	w.must(err)
 	b := in.Wrap(w.storage)
 	r, err := repo.Init(t.Context(), w.options(b, "", ""), params())

@@ -107,8 +107,8 @@ func (l *lease) beat(ctx context.Context) error {
 }
 
 // end writes the one end of the lease. It returns ErrFenced if somebody else
-// did before. After a lost answer it compares what is there with what it meant
-// to write.
+// did before. After a lost answer it asks again, and compares what is there with
+// what it meant to write.
 func (l *lease) end(ctx context.Context, outcome protocol.Outcome, manifest []byte) error {
 	l.stop()
 	l.done.Wait()
@@ -124,19 +124,28 @@ func (l *lease) end(ctx context.Context, outcome protocol.Outcome, manifest []by
 	}
 	name := leaseName(l.id, "end")
 	err = backend.PutBytes(ctx, r.storage, name, object)
-	if err == nil {
-		return nil
+	if err != nil && !errors.Is(err, backend.ErrExist) {
+		// Perhaps it was stored, and only the answer was lost. To see it there would
+		// not do: until it is acknowledged it may vanish with the power. ErrExist
+		// promises that it won't.
+		if again := backend.PutBytes(ctx, r.storage, name, object); again == nil || errors.Is(again, backend.ErrExist) {
+			err = again
+		}
 	}
-	there, rerr := backend.ReadAll(ctx, r.storage, name, maxLease)
 	switch {
-	case rerr == nil && string(there) == string(object):
-		return nil // it was stored; only the answer was lost
-	case rerr == nil:
-		return ErrFenced
-	case errors.Is(err, backend.ErrExist):
-		return ErrFenced // ended, and cleaned up since
+	case err == nil:
+		return nil
+	case !errors.Is(err, backend.ErrExist):
+		return fmt.Errorf("end the lease: %w", err)
 	}
-	return fmt.Errorf("end the lease: %w", err)
+	there, err := backend.ReadAll(ctx, r.storage, name, maxLease)
+	switch {
+	case err == nil && string(there) == string(object):
+		return nil
+	case err == nil, errors.Is(err, backend.ErrNotExist): // by another, or ended and cleaned up since
+		return ErrFenced
+	}
+	return fmt.Errorf("read the end of the lease: %w", err)
 }
 
 // abandon ends the lease of a writer that gave up.

@@ -243,8 +243,9 @@ func (r *Repository) writeKeys() (*seal.Keys, error) {
 func (r *Repository) WriteKeys() (*seal.Keys, error) { return r.writeKeys() }
 
 // swap changes an object by compare-and-swap, which config and condemned need.
-// After an error it looks whether only the answer was lost. That is certain, as
-// nobody else writes the same random salts and signatures.
+// After an error it looks whether only the answer was lost. If it sees what it wrote,
+// that is its own, as nobody else writes the same random salts and signatures; but
+// what is merely seen may vanish with the power, so it swaps the object for itself.
 func swap(ctx context.Context, b backend.Interface, name string, old, new []byte) error {
 	s, ok := b.(backend.Swapper)
 	if !ok {
@@ -254,8 +255,11 @@ func swap(ctx context.Context, b backend.Interface, name string, old, new []byte
 	if err == nil {
 		return nil
 	}
-	if there, rerr := backend.ReadAll(ctx, b, name, int64(len(new))); rerr == nil && bytes.Equal(there, new) {
-		return nil
+	if there, rerr := backend.ReadAll(ctx, b, name, int64(len(new))); rerr != nil || !bytes.Equal(there, new) {
+		return err
 	}
-	return err
+	if s.Swap(ctx, name, new, new) != nil {
+		return err
+	}
+	return nil
 }

@@ -7,3 +7,6 @@ const thinning = 8
 
 // cutEvery is before how many operations of the disk a short run cuts the power once.
 const cutEvery = 2
+
+// failEvery is of how many syncs a short run fails one.
+const failEvery = 2

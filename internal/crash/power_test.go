@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend/local"
@@ -75,6 +76,68 @@ func TestSyncsAreNeeded(t *testing.T) {
 			}
 			t.Error("nothing is lost without these syncs: they are not needed, or the test is blind")
 		})
+	}
+}
+
+// TestFailedSync fails each sync in turn, once or from then on, and cuts the power
+// when the commands have ended. What they acknowledged must have been synced all the same:
+// that an object can be seen does not say that it will last.
+func TestFailedSync(t *testing.T) {
+	good := crashfs.New()
+	b, err := local.CreateOn(good.Start(), rootPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := newWorld(t, b)
+	base.must(base.init(b))
+	base.must(base.snapshot(b, admin))
+	base.edit()
+	// run works on a copy of the disk, and returns what was promised and is left.
+	run := func(fail func(n int) bool) (c *cut, syncs int, errs error) {
+		d := good.After(nil)
+		d.Fail = func(s crashfs.Sync) error {
+			if syncs++; fail(syncs) {
+				return syscall.EIO
+			}
+			return nil
+		}
+		b, err := local.OpenOn(d.Start(), rootPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := base.on(t, b)
+		errs = errors.Join(w.snapshot(b, admin), w.addKey(b, "other", seal.Full))
+		return &cut{op: 1, world: w, disks: []*crashfs.Disk{d.After(nil)}}, syncs, errs
+	}
+	_, all, err := run(func(int) bool { return false })
+	if err != nil || all < 10 {
+		t.Fatalf("%d syncs, %v", all, err)
+	}
+	noticed, step := 0, failEvery
+	if soak > 0 {
+		step = 1
+	}
+	for k := 1; k <= all; k += step {
+		for what, fail := range map[string]func(int) bool{
+			"once":              func(n int) bool { return n == k },
+			"from then on":      func(n int) bool { return n >= k },
+			"one more time too": func(n int) bool { return n == k || n == k+1 },
+		} {
+			c, _, err := run(fail)
+			if err != nil {
+				noticed++
+			}
+			if err != nil && !errors.Is(err, syscall.EIO) {
+				t.Errorf("sync %d fails %s: the error does not say why: %v", k, what, err)
+			}
+			if bad := c.survived(t); bad != nil {
+				t.Errorf("sync %d failed %s, the commands said %v, and the power went: %v", k, what, err, bad)
+			}
+		}
+	}
+	t.Logf("%d syncs; %d runs failed", all, noticed)
+	if noticed == 0 {
+		t.Error("no sync that failed was noticed")
 	}
 }
 

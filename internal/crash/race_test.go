@@ -8,3 +8,6 @@ const thinning = 30
 
 // cutEvery is before how many operations of the disk a short run cuts the power once.
 const cutEvery = 13
+
+// failEvery is of how many syncs a short run fails one.
+const failEvery = 9

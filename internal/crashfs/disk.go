@@ -27,6 +27,9 @@ type Disk struct {
 	Before func()
 	// Ignore, if set, says which syncs do nothing, to prove that each is needed.
 	Ignore func(Sync) bool
+	// Fail, if set, says which syncs fail, and how; what they were for is not
+	// synced then. It is called with the disk locked.
+	Fail func(Sync) error
 
 	mu   sync.Mutex
 	root *node

@@ -277,8 +277,18 @@ func (p *Process) SyncDir(name string) error {
 	}
 	call := Sync{Path: name, Dir: true, Foreign: !p.changed[name]}
 	delete(p.changed, name)
-	if p.d.Ignore == nil || !p.d.Ignore(call) {
-		clear(n.past)
+	return p.d.sync(call, func() { clear(n.past) })
+}
+
+// sync does a sync, or fails, or only says that it did.
+func (d *Disk) sync(s Sync, do func()) error {
+	if d.Fail != nil {
+		if err := d.Fail(s); err != nil {
+			return pathError("sync", s.Path, err)
+		}
+	}
+	if d.Ignore == nil || !d.Ignore(s) {
+		do()
 	}
 	return nil
 }
@@ -364,10 +374,7 @@ func (h *handle) Sync() error {
 	if err := h.p.operate(); err != nil {
 		return pathError("sync", h.name, err)
 	}
-	if h.p.d.Ignore == nil || !h.p.d.Ignore(Sync{Path: h.name}) {
-		h.n.synced = h.n.data
-	}
-	return nil
+	return h.p.d.sync(Sync{Path: h.name}, func() { h.n.synced = h.n.data })
 }
 
 func (h *handle) TryLock() (bool, error) {
