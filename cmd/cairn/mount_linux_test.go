@@ -173,6 +173,27 @@ func (w *world) withoutCache(t *testing.T, cache string) {
 	}
 }
 
+// A disk that takes no memory keeps none from being used.
+func TestMemoryOnFullDisk(t *testing.T) {
+	w := newWorld(t)
+	cache := w.path("small")
+	mountSmall(t, cache, 1<<10)
+	w.extra = append(w.extra, "--cache-dir", cache)
+	config := filepath.Join(w.repo, "config")
+	old, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ok("key", "add", "--recipient", strings.TrimSpace(w.ok("key", "identity", w.path("other")).out))
+	if err := errors.Join(os.RemoveAll(filepath.Join(cache, "locations")), os.Remove(config), os.WriteFile(config, old, 0o400)); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, cache)
+	if r := w.want(statusDamage, "snapshots"); !strings.Contains(r.err, "was set back") {
+		t.Errorf("%s", r.err)
+	}
+}
+
 // Where the temporary folder is full too, nothing can be made, and nothing is lost.
 func TestTemporaryDiskFull(t *testing.T) {
 	w := newWorld(t)

@@ -51,7 +51,7 @@ var scenarios = []scenario{
 		name:   "snapshot of a stream over several packs",
 		before: func(w *world) { w.must(w.init(w.storage)) },
 		run: func(w *world, b backend.Interface) error {
-			return w.snapshot(b, admin, stream{"dump", noise(9, 500<<10)})
+			return w.snapshot(b, admin, stream{"dump", noise(9, 250<<10)})
 		},
 	},
 	{
@@ -312,7 +312,7 @@ func cases(sites []string, ops int) []string {
 		op, _, _ := strings.Cut(site, " ")
 		for _, f := range faults {
 			if f.only == nil || slices.Contains(f.only, op) {
-				add(slices.Contains(changing, op) && thinning < 10, strings.NewReplacer("%s", site, "%f", site+"-").Replace(f.rule))
+				add(slices.Contains(changing, op) && !racing, strings.NewReplacer("%s", site, "%f", site+"-").Replace(f.rule))
 			}
 		}
 	}

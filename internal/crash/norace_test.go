@@ -2,11 +2,12 @@
 
 package crash_test
 
-// thinning is of how many cases a short run takes one.
-const thinning = 8
+const racing = false
 
-// cutEvery is before how many operations of the disk a short run cuts the power once.
-const cutEvery = 2
-
-// failEvery is of how many syncs a short run fails one.
-const failEvery = 2
+// How much a short run does: one of so many cases, cuts of the power, and syncs that
+// fail.
+const (
+	thinning  = 12
+	cutEvery  = 2
+	failEvery = 2
+)

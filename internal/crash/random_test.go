@@ -22,7 +22,7 @@ import (
 // such lines with every command, and SOAK_SEED a whole round.
 func TestRandomFaults(t *testing.T) {
 	rounds, seed := 8, uint64(1)
-	if thinning > 10 {
+	if racing {
 		rounds = 2
 	}
 	if soak > 0 {

@@ -212,33 +212,46 @@ func (m Mismatch) Error() string { return string(m) }
 
 // Pin remembers that the repository at a location has the given ID and config
 // generation, or returns a Mismatch if the machine saw another one, or a later
-// generation, there before. Any other error is one of writing. What is damaged of
+// generation, there before. Any other error is one of the disk. What is damaged of
 // the memory counts as absent.
 func (d *Dir) Pin(location string, id seal.RepositoryID, generation uint64) error {
 	sum := blake3.Sum256([]byte(location))
-	name := filepath.Join(d.root, "locations", fmt.Sprintf("%x", sum[:16]))
-	b, _ := os.ReadFile(name)
-	seen, err := seal.ParseRepositoryID(strings.TrimSpace(string(b)))
-	if err == nil && seen != id {
-		return mismatch("this machine knows repository %s at %s, but finds %s: if you replaced it on purpose, delete %s", seen.Short(), location, id.Short(), name)
-	}
+	known := filepath.Join(d.root, "locations", fmt.Sprintf("%x", sum[:16]))
+	last := d.Path("generation")
+	text, err := recall(known)
 	if err != nil {
-		if err := d.remember(name, id.String()); err != nil {
-			return err
-		}
+		return err
 	}
-	name = d.Path("generation")
-	if b, err := os.ReadFile(name); err == nil {
-		if seen, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
-			if generation < seen {
-				return mismatch("config of generation %d was set back: this machine saw generation %d; if you restored an old copy of the repository on purpose, delete %s", generation, seen, name)
-			}
-			if generation == seen {
-				return nil
-			}
-		}
+	seenID, noID := seal.ParseRepositoryID(text)
+	if noID == nil && seenID != id {
+		return mismatch("this machine knows repository %s at %s, but finds %s: if you replaced it on purpose, delete %s", seenID.Short(), location, id.Short(), known)
 	}
-	return d.remember(name, strconv.FormatUint(generation, 10))
+	if text, err = recall(last); err != nil {
+		return err
+	}
+	seen, none := strconv.ParseUint(text, 10, 64)
+	if none == nil && generation < seen {
+		return mismatch("config of generation %d was set back: this machine saw generation %d; if you restored an old copy of the repository on purpose, delete %s", generation, seen, last)
+	}
+	// What is written comes after all that is compared: a disk that takes nothing
+	// must not keep a mismatch from being seen.
+	if noID != nil {
+		err = d.remember(known, id.String())
+	}
+	if none != nil || generation > seen {
+		err = errors.Join(err, d.remember(last, strconv.FormatUint(generation, 10)))
+	}
+	return err
+}
+
+// recall reads a line of the memory, empty if there is none. One that can't be read
+// is not one that is not there.
+func recall(name string) (string, error) {
+	b, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read cache: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 func mismatch(format string, args ...any) error { return Mismatch(fmt.Sprintf(format, args...)) }
