@@ -37,7 +37,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
 soak: test-deps ## kill and fail everything SOAK (500) times: some half an hour
-	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded)$$' \
+	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync)$$' \
 	  ./internal/crash ./backend/local ./cmd/cairn > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
 	@grep -E '^(ok|FAIL)|SKIP|killed|cuts of the power' soak.log
 

@@ -116,6 +116,7 @@ func TestDiskFull(t *testing.T) {
 
 // A cache that can't be kept is no reason to make no backup, or to restore none.
 func TestCacheDiskFull(t *testing.T) {
+	need.Root(t)
 	for _, kib := range []int{8, 24, 28, 32, 48, 64, 80} { // each lets it get a little further
 		t.Run(fmt.Sprint(kib, " KiB"), func(t *testing.T) {
 			w := newWorld(t)
