@@ -32,11 +32,25 @@ type ApplyOptions struct {
 // Where the owner or group stays another than the one in m, the set-user-ID or
 // set-group-ID bit of a file is not set, as it would lend somebody else's
 // rights than it was made for.
+//
+// It holds on to what name is at first, so that all of m goes to one file. If
+// that is of another type than m, or has further names, which may be anywhere,
+// somebody put it there: the error is ErrStranger, and nothing is changed. It
+// needs /proc.
 func Apply(dirfd int, name string, m Meta, opts ApplyOptions) []error {
-	if err := CheckName(name); err != nil {
+	o, err := pin(dirfd, name)
+	if err != nil {
 		return []error{err}
 	}
-	return apply(byName{dirfd, name}, m, opts)
+	defer o.close()
+	st, err := o.stat()
+	if err == nil && (st.Type() != m.Mode&unix.S_IFMT || !st.IsDir() && st.Nlink > 1) {
+		err = pathError("set metadata", name, ErrStranger)
+	}
+	if err != nil {
+		return []error{err}
+	}
+	return apply(o, m, opts)
 }
 
 // ApplyFd is Apply for an open file or directory.
@@ -113,15 +127,80 @@ func (o byFd) chmod(mode uint32) error     { return Chmod(int(o), mode) }
 func (o byFd) setTimes(mtime Time) error   { return SetTimes(int(o), mtime) }
 func (o byFd) attrs() attrs                { return attrs{fd: int(o)} }
 
-type byName struct {
-	dirfd int
-	name  string
+// IsApplied reports whether name has the metadata already that Apply would give
+// it. If that can't be found out, it has not.
+func IsApplied(dirfd int, name string, m Meta, opts ApplyOptions) bool {
+	o, err := pin(dirfd, name)
+	if err != nil {
+		return false
+	}
+	defer o.close()
+	return isApplied(o, m, opts)
 }
 
-func (o byName) stat() (Stat, error)         { return StatAt(o.dirfd, o.name) }
-func (o byName) chown(uid, gid uint32) error { return ChownAt(o.dirfd, o.name, uid, gid) }
-func (o byName) chmod(mode uint32) error     { return ChmodAt(o.dirfd, o.name, mode) }
-func (o byName) setTimes(mtime Time) error   { return SetTimesAt(o.dirfd, o.name, mtime) }
-func (o byName) attrs() attrs {
-	return attrs{fd: -1, path: procAt(o.dirfd, o.name), name: o.name}
+// IsAppliedFd is IsApplied for an open file or directory.
+func IsAppliedFd(fd int, m Meta, opts ApplyOptions) bool { return isApplied(byFd(fd), m, opts) }
+
+func isApplied(o object, m Meta, opts ApplyOptions) bool {
+	st, err := o.stat()
+	if err != nil || st.Type() != m.Mode&unix.S_IFMT || st.Mtime != m.Mtime {
+		return false
+	}
+	if !opts.NoOwner && (st.UID != m.UID || st.GID != m.GID) {
+		return false
+	}
+	if !st.IsSymlink() {
+		mode := m.Mode
+		if opts.NoOwner {
+			mode = withoutForeignRights(o, m)
+		}
+		if st.Perm() != mode&permMask {
+			return false
+		}
+	}
+	return opts.NoXattrs || o.attrs().areAll(m.Xattrs, opts.ExactXattrs)
+}
+
+// pinned is a hold on a file of any type, which needs no permission to open it and
+// which renames and links don't move to another one.
+type pinned struct {
+	fd   int // with O_PATH
+	name string
+}
+
+func pin(dirfd int, name string) (pinned, error) {
+	if err := CheckName(name); err != nil {
+		return pinned{}, err
+	}
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return pinned{}, pathError("open", name, err)
+	}
+	return pinned{fd, name}, nil
+}
+
+func (o pinned) close()              { unix.Close(o.fd) }
+func (o pinned) stat() (Stat, error) { return StatFd(o.fd) }
+func (o pinned) attrs() attrs        { return attrs{fd: -1, path: procFd(o.fd), name: o.name, pinned: true} }
+
+func (o pinned) chown(uid, gid uint32) error {
+	return o.do("chown", func() error { return unix.Fchownat(o.fd, "", int(uid), int(gid), unix.AT_EMPTY_PATH) })
+}
+
+// chmod goes by /proc, as fchmod does not take such a descriptor.
+func (o pinned) chmod(mode uint32) error {
+	return o.do("chmod", func() error { return unix.Chmod(procFd(o.fd), mode&permMask) })
+}
+
+func (o pinned) setTimes(mtime Time) error { return SetTimes(o.fd, mtime) }
+
+func (o pinned) do(op string, call func() error) error {
+	if err := retry(call); err != nil {
+		return pathError(op, o.name, err)
+	}
+	return nil
 }

@@ -115,6 +115,58 @@ func TestApply(t *testing.T) {
 	})
 }
 
+// What Apply gave is found to be applied, and any other state not.
+func TestIsApplied(t *testing.T) {
+	byBoth(t, func(t *testing.T, tr tree, apply func(string, fsmeta.Meta, fsmeta.ApplyOptions) []error) {
+		needXattrs(t, tr)
+		tr.write(t, "file", "x", 0o600)
+		m := fsmeta.Meta{
+			Mode: unix.S_IFREG | 0o640, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Mtime: fsmeta.Time{Sec: 1e9, Nsec: 7},
+			Xattrs: []fsmeta.Xattr{{Name: "user.a", Value: []byte("1")}},
+		}
+		exact := fsmeta.ApplyOptions{ExactXattrs: true}
+		is := func(m fsmeta.Meta, o fsmeta.ApplyOptions) bool {
+			file, err := os.Open(tr.join("file"))
+			must(t, err)
+			defer file.Close()
+			byFd, byName := fsmeta.IsAppliedFd(int(file.Fd()), m, o), fsmeta.IsApplied(tr.Fd(), "file", m, o)
+			if byFd != byName {
+				t.Errorf("by descriptor %v, by name %v", byFd, byName)
+			}
+			return byFd
+		}
+		if is(m, exact) {
+			t.Error("applied before")
+		}
+		if errs := apply("file", m, exact); len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		if !is(m, exact) {
+			t.Error("not applied after")
+		}
+		for what, edit := range map[string]func(*fsmeta.Meta){
+			"mode":            func(m *fsmeta.Meta) { m.Mode ^= 1 },
+			"type":            func(m *fsmeta.Meta) { m.Mode = unix.S_IFIFO | 0o640 },
+			"owner":           func(m *fsmeta.Meta) { m.UID++ },
+			"group":           func(m *fsmeta.Meta) { m.GID++ },
+			"time":            func(m *fsmeta.Meta) { m.Mtime.Nsec++ },
+			"attribute value": func(m *fsmeta.Meta) { m.Xattrs = []fsmeta.Xattr{{Name: "user.a", Value: []byte("2")}} },
+			"attribute name":  func(m *fsmeta.Meta) { m.Xattrs = []fsmeta.Xattr{{Name: "user.b", Value: []byte("1")}} },
+			"one more":        func(m *fsmeta.Meta) { m.Xattrs = append(m.Xattrs[:1:1], fsmeta.Xattr{Name: "user.b"}) },
+			"one less":        func(m *fsmeta.Meta) { m.Xattrs = nil },
+		} {
+			other := m
+			if edit(&other); is(other, exact) {
+				t.Errorf("other %s: applied", what)
+			}
+		}
+		m.Xattrs = nil
+		if !is(m, fsmeta.ApplyOptions{}) {
+			t.Error("an attribute too many counts, though it need not be exact")
+		}
+	})
+}
+
 func TestApplyCapability(t *testing.T) {
 	if !isRoot() {
 		t.Skip("SKIPPED, NOTHING WAS TESTED: only root can set file capabilities")

@@ -89,11 +89,16 @@ func TestPlantedLinks(t *testing.T) {
 			t.Errorf("Mkdir %s: %v", name, err)
 		}
 		m := fsmeta.Meta{Mode: unix.S_IFREG | 0o777, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
-		if errs := tr.Apply(name, m, fsmeta.ApplyOptions{NoXattrs: true}); len(errs) != 1 || !errors.Is(errs[0], unix.EOPNOTSUPP) {
+		if errs := tr.Apply(name, m, fsmeta.ApplyOptions{NoXattrs: true}); len(errs) != 1 || !errors.Is(errs[0], fsmeta.ErrStranger) {
 			t.Errorf("Apply %s: %v", name, errs)
 		}
 	}
-	for _, name := range []string{"dir", "file", "dangling"} {
+	must(t, os.Link(outside+"/victim", tr.join("hard")))
+	m := fsmeta.Meta{Mode: unix.S_IFREG | 0o777, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	if errs := tr.Apply("hard", m, fsmeta.ApplyOptions{}); len(errs) != 1 || !errors.Is(errs[0], fsmeta.ErrStranger) {
+		t.Errorf("Apply to a hard link: %v", errs)
+	}
+	for _, name := range []string{"dir", "file", "dangling", "hard"} {
 		must(t, tr.RemoveAll(name))
 	}
 	checkVictim(t, outside)

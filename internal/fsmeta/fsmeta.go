@@ -34,6 +34,8 @@ var (
 	ErrNotRegular = errors.New("not a regular file")
 	// ErrName: a name is not a single component of a path.
 	ErrName = errors.New(`not a single component of a path`)
+	// ErrStranger: a file is not the one that was made here.
+	ErrStranger = errors.New("something else took its place, or it got further names, meanwhile")
 	// ErrMountPoint: a directory that should be removed has something mounted
 	// on it.
 	ErrMountPoint = errors.New("something is mounted here; unmount it first")

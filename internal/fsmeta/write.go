@@ -48,7 +48,7 @@ func ChmodAt(dirfd int, name string, mode uint32) error {
 	// Before fchmodat2 (Linux 6.6) there is EOPNOTSUPP; older seccomp filters of
 	// containers answer any call that they don't know with EPERM.
 	if err == unix.EOPNOTSUPP || err == unix.EPERM {
-		err = chmodPinned(dirfd, name, mode)
+		return chmodPinned(dirfd, name, mode)
 	}
 	if err != nil {
 		return pathError("chmod", name, err)
@@ -56,39 +56,34 @@ func ChmodAt(dirfd int, name string, mode uint32) error {
 	return nil
 }
 
-// chmodPinned changes the permissions of what name is now, without a race: an
-// O_PATH descriptor, for which name was not followed, holds on to one inode; it
-// is seen not to be a link; and /proc/self/fd leads chmod to that very
-// inode, even if name has become a link to elsewhere meanwhile. (fchmod itself
-// does not take an O_PATH descriptor, and to open the file in earnest might be
+// chmodPinned changes the permissions of what name is now, without a race: name
+// is held on to, seen not to be a link, and changed by that hold, even if name has
+// become a link to elsewhere meanwhile. (To open the file in earnest might be
 // forbidden, or wait for ever on a FIFO.)
 func chmodPinned(dirfd int, name string, mode uint32) error {
-	var fd int
-	err := retry(func() (err error) {
-		fd, err = unix.Openat(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		return err
-	})
+	o, err := pin(dirfd, name)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	defer o.close()
+	st, err := o.stat()
+	if err == nil && st.IsSymlink() {
+		err = pathError("chmod", name, unix.EOPNOTSUPP)
+	}
+	if err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		return unix.EOPNOTSUPP
-	}
-	return retry(func() error { return unix.Chmod(procFd(fd), mode) })
+	return o.chmod(mode)
 }
 
-// SetTimes sets the modification time of an open file and leaves its access
+// SetTimes sets the modification time of an open file, or of one that is held on to
+// with O_PATH, and leaves its access
 // time.
 func SetTimes(fd int, mtime Time) error {
 	ts, err := timespecs(mtime)
 	if err == nil {
 		err = retry(func() error { return unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH) })
-		if err == unix.EINVAL || err == unix.ENOENT { // before Linux 5.8
+		if err == unix.EINVAL || err == unix.ENOENT || err == unix.EBADF { // before Linux 5.8
 			err = retry(func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, procFd(fd), ts, 0) })
 		}
 	}

@@ -71,16 +71,20 @@ func procAt(dirfd int, name string) string {
 // attrs is the attributes of a file, by descriptor, or by path if fd is -1. It
 // is no interface and takes no functions so that buffers stay on the stack.
 type attrs struct {
-	fd   int
-	path string
-	name string // for errors
+	fd     int
+	path   string
+	name   string // for errors
+	pinned bool   // path is /proc's name of a descriptor, to be followed
 }
 
 func (a attrs) list(buf []byte) (n int, err error) {
 	for err = unix.EINTR; err == unix.EINTR; {
-		if a.fd >= 0 {
+		switch {
+		case a.fd >= 0:
 			n, err = unix.Flistxattr(a.fd, buf)
-		} else {
+		case a.pinned:
+			n, err = unix.Listxattr(a.path, buf)
+		default:
 			n, err = unix.Llistxattr(a.path, buf)
 		}
 	}
@@ -89,9 +93,12 @@ func (a attrs) list(buf []byte) (n int, err error) {
 
 func (a attrs) get(name string, buf []byte) (n int, err error) {
 	for err = unix.EINTR; err == unix.EINTR; {
-		if a.fd >= 0 {
+		switch {
+		case a.fd >= 0:
 			n, err = unix.Fgetxattr(a.fd, name, buf)
-		} else {
+		case a.pinned:
+			n, err = unix.Getxattr(a.path, name, buf)
+		default:
 			n, err = unix.Lgetxattr(a.path, name, buf)
 		}
 	}
@@ -100,8 +107,11 @@ func (a attrs) get(name string, buf []byte) (n int, err error) {
 
 func (a attrs) set(name string, value []byte) error {
 	err := retry(func() error {
-		if a.fd >= 0 {
+		switch {
+		case a.fd >= 0:
 			return unix.Fsetxattr(a.fd, name, value, 0)
+		case a.pinned:
+			return unix.Setxattr(a.path, name, value, 0)
 		}
 		return unix.Lsetxattr(a.path, name, value, 0)
 	})
@@ -113,8 +123,11 @@ func (a attrs) set(name string, value []byte) error {
 
 func (a attrs) remove(name string) error {
 	err := retry(func() error {
-		if a.fd >= 0 {
+		switch {
+		case a.fd >= 0:
 			return unix.Fremovexattr(a.fd, name)
+		case a.pinned:
+			return unix.Removexattr(a.path, name)
 		}
 		return unix.Lremovexattr(a.path, name)
 	})
@@ -237,6 +250,28 @@ func (a attrs) setAll(xs []Xattr, exact bool) []error {
 		}
 	}
 	return errs
+}
+
+// areAll reports whether the attributes are such that setAll would change nothing.
+func (a attrs) areAll(xs []Xattr, exact bool) bool {
+	if len(xs) == 0 && !exact {
+		return true
+	}
+	present, err := a.readAll()
+	if err != nil {
+		return false
+	}
+	found := 0
+	for _, p := range present {
+		i := slices.IndexFunc(xs, func(x Xattr) bool { return x.Name == p.Name })
+		switch {
+		case i >= 0 && bytes.Equal(xs[i].Value, p.Value):
+			found++
+		case i >= 0, exact && !isLabel(p.Name):
+			return false
+		}
+	}
+	return found == len(xs)
 }
 
 // isLabel reports whether an attribute belongs to a security module. All of that
