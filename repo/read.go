@@ -303,7 +303,7 @@ func (r *Repository) readSpan(ctx context.Context, span []located, refs []Ref, f
 // Node returns the plaintext of a node of a tree or list: from this machine's
 // cache, else from the storage. It implements snapshot.Source.
 func (r *Repository) Node(ctx context.Context, id chunk.ID, kind chunk.Kind) ([]byte, error) {
-	if p, ok := r.cache.Get(nodeClass, id); ok && r.isChunk(Ref{id, kind}, p) {
+	if p, ok := r.cache.Get(nodeClass, id); ok && r.IsChunk(Ref{id, kind}, p) {
 		return p, nil
 	}
 	p, err := r.Chunk(ctx, Ref{id, kind})
@@ -317,9 +317,10 @@ func (r *Repository) Node(ctx context.Context, id chunk.ID, kind chunk.Kind) ([]
 // nodeClass is the class of the cache that holds nodes.
 const nodeClass = "nodes"
 
-// isChunk reports whether p is the plaintext of a chunk under any of the keys
-// known: a cache is not to be trusted either.
-func (r *Repository) isChunk(ref Ref, p []byte) bool {
+// IsChunk reports whether p is the plaintext of a chunk under any of the keys
+// known. So bytes from elsewhere, such as a cache or an old file, can serve instead
+// of the stored ones without being trusted.
+func (r *Repository) IsChunk(ref Ref, p []byte) bool {
 	for _, h := range r.hashers {
 		if h.Sum(ref.Kind, p) == ref.ID {
 			return true

@@ -12,7 +12,7 @@ import (
 // Bounds of a batch, which hold descriptors and memory down. Contents are only
 // referred to, so their size has no bound.
 const (
-	maxOpen  = 256   // files of more than one extent, which stay open
+	maxOpen  = 256   // files of more than one extent, which stay open; see limits
 	maxParts = 16384 // extents
 )
 
@@ -111,13 +111,14 @@ func (s *session) take(p *part, contents []byte, lost bool) error {
 	if f.whole {
 		f.pending.Store(1)
 	}
+	var err error
 	if !lost {
-		if err := s.writePart(f, contents, p.at); err != nil {
-			if err := hopeless(f.entry.Key.Path(), err); err != nil {
-				return err
-			}
-			f.fail(err)
-		}
+		err = s.writePart(f, contents, p.at)
+	} else if f.cloned {
+		err = s.zero(f, p.at, p.length)
+	}
+	if err := f.fail(err); err != nil {
+		return err
 	}
 	return s.complete(f)
 }

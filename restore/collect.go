@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/cairn-backup/cairn/internal/fsmeta"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
@@ -24,7 +23,7 @@ func (s *session) contents(ctx context.Context) error {
 	free <- newBatch()
 	g.Go(func() error {
 		defer close(batches)
-		c := &collector{session: s, full: batches, free: free}
+		c := &collector{session: s, full: batches, free: free, local: s.newComparer(false)}
 		return c.run(ctx)
 	})
 	g.Go(func() error {
@@ -47,6 +46,7 @@ type collector struct {
 	full  chan<- *batch
 	free  <-chan *batch
 	limit int // of files in a batch
+	local *comparer
 }
 
 // The first batch is small, so that the readers have work soon.
@@ -115,7 +115,7 @@ func (c *collector) enter(ctx context.Context, d, parent *directory) (skip bool,
 		if out.set(Unchanged); c.made {
 			c.done(&d.entry, out, Created)
 		}
-		return false, nil
+		return false, c.sweepIn(ctx, d)
 	}
 	action, state, err := c.makeDir(d.place, c.stateOf(parent))
 	if err != nil {
@@ -123,7 +123,26 @@ func (c *collector) enter(ctx context.Context, d, parent *directory) (skip bool,
 	}
 	d.state = state
 	c.done(&d.entry, out, action)
-	return false, nil
+	return false, c.sweepIn(ctx, d)
+}
+
+// sweepIn sweeps a directory, unless this run made it.
+func (c *collector) sweepIn(ctx context.Context, d *directory) error {
+	if d.state.fresh {
+		return nil
+	}
+	err := c.sweep(d, func(key snapshot.Key) bool {
+		e, err := c.sel.tree.Lookup(ctx, key)
+		return e != nil || err != nil
+	})
+	if err == nil {
+		return nil
+	}
+	if err := hopeless(d.entry.Key.Path(), err); err != nil {
+		return err
+	}
+	c.warn(d.entry.Key.Path(), fmt.Errorf("look for what killed restores left: %w", err))
+	return nil
 }
 
 func (c *collector) leave(context.Context, *directory, *directory) error { return nil }
@@ -140,17 +159,20 @@ func (c *collector) item(ctx context.Context, e *snapshot.Entry, number int, par
 		return nil
 	}
 	action, st, err := c.decide(p, e, in)
+	if err == nil && (action == Replaced || action == Unchanged) {
+		action, err = c.spare(ctx, p, e, st, action)
+	}
 	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		progress.BytesDone.Add(int64(e.Size))
 		return c.fail(e, out, err)
 	}
-	if action == Unchanged || action == Kept {
+	if action == Unchanged || action == Updated || action == Kept {
 		progress.BytesDone.Add(int64(e.Size))
 		c.first(e, p, out, action)
 		c.done(e, out, action)
-		if action == Unchanged {
-			c.refresh(p, e, st)
-		}
 		return nil
 	}
 	if st.IsDir() && !c.o.DryRun {
@@ -218,7 +240,14 @@ func (c *collector) file(ctx context.Context, f *file) error {
 	if e.Partial {
 		c.warn(e.Key.Path(), errPartial)
 	}
-	if len(e.Extents) == 1 && e.List == nil && !e.Extents[0].IsHole() {
+	old, err := c.openOld(f)
+	if old >= 0 {
+		defer unix.Close(old)
+	}
+	if err := f.fail(err); err != nil {
+		return err
+	}
+	if len(e.Extents) == 1 && e.List == nil && !e.Extents[0].IsHole() && old < 0 {
 		if c.o.DryRun {
 			c.done(e, f.out, f.action)
 		}
@@ -230,7 +259,7 @@ func (c *collector) file(ctx context.Context, f *file) error {
 	// The collector holds on to the file until it has seen all extents.
 	f.pending.Store(1)
 	c.batch.open++
-	at, err := c.extents(ctx, f)
+	at, err := c.extents(ctx, f, old)
 	if err != nil && !isDamage(err) {
 		return err
 	}
@@ -252,12 +281,21 @@ func (c *collector) file(ctx context.Context, f *file) error {
 
 // extents puts the extents of a file into batches, and returns where the last one
 // ends.
-func (c *collector) extents(ctx context.Context, f *file) (at uint64, err error) {
+func (c *collector) extents(ctx context.Context, f *file, old int) (at uint64, err error) {
 	add := func(x snapshot.Extent) error {
 		if f.sparse = x.IsHole(); f.sparse {
+			if f.cloned {
+				if err := f.fail(c.zero(f, at, x.Length)); err != nil {
+					return err
+				}
+			}
 			at += x.Length
 			c.o.Observer.Progress.BytesDone.Add(int64(x.Length))
 			return nil
+		}
+		if reused, err := c.reuse(ctx, f, old, x, at); reused || err != nil {
+			at += x.Length
+			return err
 		}
 		f.pending.Add(1)
 		c.batch.add(f, x, at)
@@ -280,38 +318,8 @@ func (c *collector) extents(ctx context.Context, f *file) (at uint64, err error)
 }
 
 func (c *collector) flushIfFull(ctx context.Context) error {
-	if c.batch.files < c.limit && c.batch.open < maxOpen && len(c.batch.parts) < maxParts {
+	if c.batch.files < c.limit && c.batch.open < c.maxOpen && len(c.batch.parts) < maxParts {
 		return nil
 	}
 	return c.flush(ctx)
-}
-
-// refresh gives a file that has the right contents the metadata that can
-// change without a change of the modification time.
-func (c *collector) refresh(p place, e *snapshot.Entry, st fsmeta.Stat) {
-	m, opts := c.owners.meta(e), c.applyOptions(true)
-	right := st.Perm() == e.Mode && (opts.NoOwner || st.UID == m.UID && st.GID == m.GID)
-	if right || c.o.DryRun || e.Type != snapshot.File {
-		return
-	}
-	above, name := p.split()
-	d, err := c.dirs.get(above)
-	if err != nil {
-		c.problem(e.Key.Path(), err)
-		return
-	}
-	defer c.dirs.release(d)
-	// By a descriptor, so that what is looked at is what is changed.
-	fd, st, err := fsmeta.OpenAt(d.Fd(), name)
-	if err != nil {
-		c.problem(e.Key.Path(), err)
-		return
-	}
-	defer unix.Close(fd)
-	if st.Nlink > 1 && !e.HasLink {
-		// Its other names may be outside of the target.
-		c.warn(e.Key.Path(), errManyLinks)
-		return
-	}
-	c.metaProblems(e, fsmeta.ApplyFd(fd, m, opts))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/cairn-backup/cairn/internal/fsmeta"
 )
 
-// maxIdleDirs is how many directories stay open that nobody uses.
+// maxIdleDirs is how many directories stay open that nobody uses, at most.
 const maxIdleDirs = 128
 
 // dirs hands out open directories below the target. It keeps a bounded number of
@@ -18,6 +18,7 @@ type dirs struct {
 	mu   sync.Mutex
 	open map[place]*dir
 	idle *list.List // of *dir without users; the first was used last
+	max  int        // length of idle
 }
 
 // dir is an open directory. It belongs to the dirs that it comes from; give it
@@ -30,9 +31,9 @@ type dir struct {
 }
 
 // newDirs takes over the open target.
-func newDirs(target *fsmeta.Dir) *dirs {
+func newDirs(target *fsmeta.Dir, maxIdle int) *dirs {
 	root := &dir{Dir: target, users: 1} // for ever
-	return &dirs{open: map[place]*dir{"": root}, idle: list.New()}
+	return &dirs{open: map[place]*dir{"": root}, idle: list.New(), max: maxIdle}
 }
 
 // get opens the directory at p. The error wraps unix.ENOTDIR if anything else is
@@ -90,7 +91,7 @@ func (ds *dirs) release(d *dir) {
 		return
 	}
 	d.idle = ds.idle.PushFront(d)
-	if ds.idle.Len() > maxIdleDirs {
+	if ds.idle.Len() > ds.max {
 		oldest := ds.idle.Remove(ds.idle.Back()).(*dir)
 		delete(ds.open, oldest.place)
 		oldest.Close()

@@ -24,9 +24,10 @@ var (
 
 // file is a file with contents on its way to the target.
 //
-// One of a single extent, as small files are, is written in one go by whoever
-// has its chunk. Others are written under a temporary name by whoever has any
-// of their chunks, and the last one completes them.
+// All are written under a temporary name, so that whatever happens, a file of the
+// snapshot's name is whole. One of a single extent, as small files are, is written in
+// one go by whoever has its chunk; others by whoever has any of their chunks, and
+// the last one completes them.
 type file struct {
 	entry    snapshot.Entry
 	place    place
@@ -35,6 +36,7 @@ type file struct {
 	out      *outcome
 	whole    bool // of a single extent
 	sparse   bool // ends with a hole
+	cloned   bool // began as a copy of the file that it replaces
 
 	pending atomic.Int32 // extents to come, if not whole; and one for the collector
 
@@ -54,13 +56,21 @@ func (f *file) lose(err error) {
 	}
 }
 
-// fail notes that the target does not take the file.
-func (f *file) fail(err error) {
+// fail notes that the target does not take the file, and returns an error if it
+// makes no sense to go on. err may be nil.
+func (f *file) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	if err := hopeless(f.entry.Key.Path(), err); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failed == nil {
 		f.failed = err
 	}
+	return nil
 }
 
 // damagedEntry says that an entry's extents don't make up its size.
@@ -74,24 +84,6 @@ func appeared(err error) error {
 		return errAppeared
 	}
 	return err
-}
-
-// create makes a file and opens it for writing. The plain descriptor spares each
-// small file what package os does for one.
-func create(dirfd int, name string) (fd int, err error) {
-	if err := fsmeta.CheckName(name); err != nil {
-		return -1, err
-	}
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	for {
-		fd, err = unix.Openat(dirfd, name, flags, 0o600)
-		if err == nil {
-			return fd, nil
-		}
-		if err != unix.EINTR {
-			return -1, &fs.PathError{Op: "create", Path: name, Err: appeared(err)}
-		}
-	}
 }
 
 // writeAt writes all of p.
@@ -117,23 +109,18 @@ func (s *session) writeWhole(f *file, contents []byte) error {
 		return err
 	}
 	defer s.dirs.release(d)
-	at := name
-	if f.action == Replaced {
-		at = s.temp.next()
-	}
-	fd, err := create(d.Fd(), at)
+	fd, temp, err := s.temp.create(d.Fd())
 	if err != nil {
 		return err
 	}
 	if err = writeAt(fd, contents, 0); err == nil {
 		s.metaProblems(&f.entry, fsmeta.ApplyFd(fd, s.owners.meta(&f.entry), s.applyOptions(f.inherits)))
 	}
-	err = errors.Join(err, unix.Close(fd))
-	if err == nil && at != name {
-		err = d.Rename(d.Dir, at, name)
+	if err == nil {
+		err = publish(d, temp, name, f.action)
 	}
-	if err != nil {
-		return errors.Join(err, d.Remove(at))
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return errors.Join(err, d.Remove(temp))
 	}
 	s.done(&f.entry, f.out, f.action)
 	return nil
@@ -165,8 +152,8 @@ func (s *session) begin(f *file) (fd int, err error) {
 		return -1, err
 	}
 	defer s.dirs.release(d)
-	temp := s.temp.next()
-	if fd, err = create(d.Fd(), temp); err != nil {
+	fd, temp, err := s.temp.create(d.Fd())
+	if err != nil {
 		return -1, err
 	}
 	f.fd, f.temp = fd, temp
@@ -203,7 +190,7 @@ func (s *session) end(f *file) error {
 		s.damaged(e, f.out, f.lost)
 		return nil
 	default:
-		f.failed = s.publish(f)
+		f.failed = s.finishFile(f)
 	}
 	if f.failed != nil {
 		s.discard(f)
@@ -217,9 +204,9 @@ func (s *session) end(f *file) error {
 	return nil
 }
 
-// publish gives a file its metadata and its name.
-func (s *session) publish(f *file) error {
-	if f.sparse || f.lost != nil {
+// finishFile gives a file its metadata and its name.
+func (s *session) finishFile(f *file) error {
+	if f.sparse || f.cloned || f.lost != nil {
 		if err := unix.Ftruncate(f.fd, int64(f.entry.Size)); err != nil {
 			return fmt.Errorf("truncate: %w", err)
 		}
@@ -236,15 +223,11 @@ func (s *session) publish(f *file) error {
 		return err
 	}
 	defer s.dirs.release(d)
-	switch {
-	case f.lost != nil:
-		err = d.Rename(d.Dir, f.temp, damagedName(name))
-	case f.action == Created:
-		err = renameNew(d.Fd(), f.temp, name)
-	default:
-		err = d.Rename(d.Dir, f.temp, name)
+	action := f.action
+	if f.lost != nil {
+		name, action = damagedName(name), Replaced
 	}
-	if err == nil {
+	if err = publish(d, f.temp, name, action); err == nil {
 		f.temp = ""
 	}
 	return err
@@ -254,24 +237,6 @@ func (s *session) publish(f *file) error {
 // may have 255 bytes.
 func damagedName(name string) string {
 	return name[:min(len(name), 255-len(damagedSuffix))] + damagedSuffix
-}
-
-// renameNew renames a file in a directory unless the new name is taken.
-func renameNew(dirfd int, from, to string) error {
-	if err := fsmeta.CheckName(to); err != nil {
-		return err
-	}
-	err := unix.Renameat2(dirfd, from, dirfd, to, unix.RENAME_NOREPLACE)
-	if err == unix.EINVAL || err == unix.ENOSYS { // some file systems, as NFS
-		if _, serr := fsmeta.StatAt(dirfd, to); serr == nil {
-			return errAppeared
-		}
-		err = unix.Renameat(dirfd, from, dirfd, to)
-	}
-	if err != nil {
-		return &fs.PathError{Op: "rename", Path: to, Err: appeared(err)}
-	}
-	return nil
 }
 
 // discard takes a file away that was begun.

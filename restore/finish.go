@@ -194,6 +194,9 @@ func (f *finisher) delete(d *directory, name string) error {
 		return f.trouble(d, err)
 	}
 	defer f.dirs.release(dir)
+	if f.mayBeLeftover(dir.Dir, name) {
+		return nil // of a restore that still runs, or it would have been swept
+	}
 	if _, err := f.remove(dir.Dir, name, key, d.matched); err != nil {
 		if err := hopeless(key.Path(), err); err != nil {
 			return err

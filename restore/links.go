@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -123,7 +121,7 @@ func (l *linker) link(e *snapshot.Entry, out *outcome, first *firstName, in dirS
 
 // isLinked reports whether what st describes is the file at first already.
 func (l *linker) isLinked(first *firstName, st fsmeta.Stat) (bool, error) {
-	if l.o.DryRun && first.out.get() != Unchanged {
+	if a := first.out.get(); l.o.DryRun && a != Unchanged && a != Updated {
 		return false, nil // that will be another one
 	}
 	above, name := first.place.split()
@@ -179,22 +177,22 @@ func (l *linker) linkOrCopy(from, to *dir, oldName, name string, e *snapshot.Ent
 	return appeared(err)
 }
 
-func (l *linker) copy(from, to *dir, oldName, name string, e *snapshot.Entry) (err error) {
-	fd, _, err := fsmeta.OpenAt(from.Fd(), oldName)
+func (l *linker) copy(from, to *dir, oldName, name string, e *snapshot.Entry) error {
+	src, _, err := fsmeta.OpenAt(from.Fd(), oldName)
 	if err != nil {
 		return err
 	}
-	src := os.NewFile(uintptr(fd), oldName)
-	defer src.Close()
-	dst, err := to.Create(name, 0o600)
+	defer unix.Close(src)
+	dst, temp, err := l.temp.create(to.Fd())
 	if err != nil {
-		return appeared(err)
+		return err
 	}
-	if _, err = io.Copy(dst, src); err == nil {
-		l.metaProblems(e, fsmeta.ApplyFd(int(dst.Fd()), l.owners.meta(e), l.applyOptions(true)))
+	if err = copySparse(dst, src, e.Size); err == nil {
+		l.metaProblems(e, fsmeta.ApplyFd(dst, l.owners.meta(e), l.applyOptions(true)))
+		err = publish(to, temp, name, Created)
 	}
-	if err = errors.Join(err, dst.Close()); err != nil {
-		return errors.Join(err, to.Remove(name))
+	if err = errors.Join(err, unix.Close(dst)); err != nil {
+		return errors.Join(err, to.Remove(temp))
 	}
 	return nil
 }

@@ -33,11 +33,15 @@ import (
 type Overwrite uint8
 
 const (
-	// Always replaces it. The new file is complete before it takes the old
-	// one's place, and other names of the old file keep the old contents.
+	// Always replaces it, unless its contents are those of the snapshot: then
+	// at most its metadata is set. All contents are read to find out, and
+	// those parts of a large file that are equal are not read from the
+	// repository. The new file is complete before it takes the old one's
+	// place, and other names of the old file keep the old contents.
 	Always Overwrite = iota
-	// IfChanged leaves a file of the same size and modification time, or a
-	// link with the same target, and otherwise replaces it.
+	// IfChanged takes a file of the same size and modification time, or a
+	// link with the same target, for equal without a look at contents, and
+	// otherwise does as Always, but for directories: it leaves them.
 	IfChanged
 	// IfNewer replaces it if its modification time is before that in the
 	// snapshot.
@@ -54,6 +58,8 @@ const (
 	Created Action = iota + 1
 	// Replaced: it took the place of something.
 	Replaced
+	// Updated: its contents were there already, and its metadata was set.
+	Updated
 	// Unchanged: it was there already. A directory that was there is always
 	// unchanged, also when its metadata was set.
 	Unchanged
@@ -69,7 +75,7 @@ const (
 	Failed
 )
 
-var actionNames = [...]string{"", "created", "replaced", "unchanged", "kept", "linked", "deleted", "damaged", "failed"}
+var actionNames = [...]string{"", "created", "replaced", "updated", "unchanged", "kept", "linked", "deleted", "damaged", "failed"}
 
 func (a Action) String() string {
 	if int(a) < len(actionNames) {
@@ -145,11 +151,14 @@ type Result struct {
 	Others      int64 // symbolic links and special files, created or replaced
 	Links       int64 // further names of files
 	Replaced    int64 // of these, how many took the place of something
+	Updated     int64 // files and others of which only the metadata was set
 	Unchanged   int64 // files and others that were there already
 	Kept        int64 // files and others that were left as Overwrite says
 	Deleted     int64 // entries removed, each with all below it
+	Swept       int64 // temporary files removed that killed restores had left
 
 	Bytes      int64 // of contents, in created and replaced files
+	Reused     int64 // of these, bytes that were in the files replaced
 	ReadChunks int64 // chunks to read for them; one that two batches need counts twice
 	ReadBytes  int64 // size of these chunks, before compression
 

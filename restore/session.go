@@ -3,7 +3,6 @@ package restore
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,6 +29,7 @@ type session struct {
 	owners owners
 
 	outcomes outcomes
+	maxOpen  int                   // files of a batch; see limits
 	links    map[uint64]*firstName // by hard link group
 	linked   bool                  // there are further names to make
 
@@ -41,16 +41,16 @@ type session struct {
 
 // counters are the fields of Result.
 type counters struct {
-	Files, Directories, Others, Links, Replaced, Unchanged, Kept, Deleted atomic.Int64
-	Bytes, ReadChunks, ReadBytes, Verified, Damaged, LostNodes, Problems  atomic.Int64
+	Files, Directories, Others, Links, Replaced, Updated, Unchanged, Kept, Deleted, Swept atomic.Int64
+	Bytes, Reused, ReadChunks, ReadBytes, Verified, Damaged, LostNodes, Problems          atomic.Int64
 }
 
 func (s *session) result() *Result {
 	c := &s.count
 	return &Result{
 		Files: c.Files.Load(), Directories: c.Directories.Load(), Others: c.Others.Load(), Links: c.Links.Load(),
-		Replaced: c.Replaced.Load(), Unchanged: c.Unchanged.Load(), Kept: c.Kept.Load(), Deleted: c.Deleted.Load(),
-		Bytes: c.Bytes.Load(), ReadChunks: c.ReadChunks.Load(), ReadBytes: c.ReadBytes.Load(),
+		Replaced: c.Replaced.Load(), Updated: c.Updated.Load(), Unchanged: c.Unchanged.Load(), Kept: c.Kept.Load(),
+		Deleted: c.Deleted.Load(), Swept: c.Swept.Load(), Bytes: c.Bytes.Load(), Reused: c.Reused.Load(), ReadChunks: c.ReadChunks.Load(), ReadBytes: c.ReadBytes.Load(),
 		Verified: c.Verified.Load(), Damaged: c.Damaged.Load(), LostNodes: c.LostNodes.Load(), Problems: c.Problems.Load(),
 	}
 }
@@ -62,12 +62,12 @@ func newSession(r *repo.Repository, o Options, sel *selection) (*session, error)
 		links:   make(map[uint64]*firstName),
 		partial: make(map[*file]bool),
 	}
-	var token [8]byte
-	if _, err := io.ReadFull(o.Random, token[:]); err != nil {
-		return nil, fmt.Errorf("read random bytes: %w", err)
+	if err := s.temp.choose(o.Random); err != nil {
+		return nil, err
 	}
-	s.temp.prefix = fmt.Sprintf(".cairn-%x-", token)
-	if err := s.openTarget(); err != nil {
+	idle, open := limits()
+	s.maxOpen = open
+	if err := s.openTarget(idle); err != nil {
 		return nil, err
 	}
 	if !s.owners.root && !o.DryRun {
@@ -78,8 +78,20 @@ func newSession(r *repo.Repository, o Options, sel *selection) (*session, error)
 
 var errNoOwners = errors.New("owners and groups are not restored, as only root can set them")
 
+// limits returns how many idle directories and how many unfinished files of a batch
+// may be open, so that two batches and what else is open remain well below the
+// process's limit.
+func limits() (idle, open int) {
+	idle, open = maxIdleDirs, maxOpen
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err == nil && l.Cur < 8*maxOpen {
+		idle, open = min(idle, int(l.Cur/8)), max(1, int(l.Cur/8))
+	}
+	return idle, open
+}
+
 // openTarget opens the target, and makes it if need be.
-func (s *session) openTarget() error {
+func (s *session) openTarget(idle int) error {
 	root, err := fsmeta.OpenRoot(s.o.Target)
 	if errors.Is(err, fs.ErrNotExist) {
 		s.made, s.target.fresh = true, true
@@ -97,7 +109,7 @@ func (s *session) openTarget() error {
 	if err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
-	s.dirs = newDirs(root)
+	s.dirs = newDirs(root, idle)
 	s.target.inherits = hasDefaultACL(root)
 	return nil
 }
@@ -115,16 +127,6 @@ func (s *session) close() error {
 	}
 	return nil
 }
-
-// tempNames makes names for files that are not complete: such that no entry of a
-// snapshot has them but by intent, and that one who finds them after a crash knows
-// where they come from.
-type tempNames struct {
-	prefix string
-	last   atomic.Uint64
-}
-
-func (t *tempNames) next() string { return fmt.Sprintf("%s%d", t.prefix, t.last.Add(1)) }
 
 // problem reports an entry that was not restored as it should.
 func (s *session) problem(path string, err error) {
@@ -186,6 +188,8 @@ func (s *session) done(e *snapshot.Entry, out *outcome, a Action) {
 		c.Links.Add(1)
 	case a == Kept:
 		c.Kept.Add(1)
+	case a == Updated:
+		c.Updated.Add(1)
 	case a == Unchanged && e.Type != snapshot.Directory:
 		c.Unchanged.Add(1)
 	case a == Created || a == Replaced:

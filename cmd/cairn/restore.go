@@ -82,7 +82,7 @@ func (p *program) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p.interrupted = "interrupted; some files are restored, each whole; run it again with --overwrite if-changed for the rest"
+	p.interrupted = "interrupted; some files are restored, each whole; run it again for the rest (quicker with --overwrite if-changed)"
 	res, err := restore.Directory(c.Context, r, *o)
 	stop()
 	return p.restoreDone(s, res, err)
@@ -219,7 +219,8 @@ func (p *program) restoreObserver() restore.Observer {
 func restoreFields(res *restore.Result) map[string]any {
 	return map[string]any{
 		"files": res.Files, "directories": res.Directories, "others": res.Others, "links": res.Links, "replaced": res.Replaced,
-		"unchanged": res.Unchanged, "kept": res.Kept, "deleted": res.Deleted, "bytes": res.Bytes, "read_chunks": res.ReadChunks,
+		"updated": res.Updated, "unchanged": res.Unchanged, "kept": res.Kept, "deleted": res.Deleted, "swept": res.Swept,
+		"bytes": res.Bytes, "reused_bytes": res.Reused, "read_chunks": res.ReadChunks,
 		"read_bytes": res.ReadBytes, "verified": res.Verified, "damaged": res.Damaged, "problems": res.Problems,
 	}
 }
@@ -242,6 +243,15 @@ func (p *program) restoreDone(s chosen, res *restore.Result, err error) error {
 	}
 	if res.Unchanged+res.Kept > 0 {
 		p.printf("left alone, as it was there already: %s\n", plural(res.Unchanged+res.Kept, "entry"))
+	}
+	if res.Updated > 0 {
+		p.printf("had the right contents, and got its metadata: %s\n", plural(res.Updated, "entry"))
+	}
+	if res.Reused > 0 {
+		p.printf("taken from the files that were replaced: %s\n", termui.Size(res.Reused))
+	}
+	if res.Swept > 0 {
+		p.printf("removed what a killed restore had left: %s\n", plural(res.Swept, "temporary file"))
 	}
 	if err == nil && res.Damaged > 0 {
 		return &statusError{statusDamage, fmt.Errorf("damaged, and restored as NAME.cairn-damaged: %s", plural(res.Damaged, "file"))}
