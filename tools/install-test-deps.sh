@@ -18,6 +18,8 @@ getfattr attr
 setfacl  acl
 rsync    rsync
 restic   restic
+mkfs.xfs xfsprogs
+setcap   libcap2-bin
 '
 [[ "${1:-}" != --bench ]] || needs+='
 borg     borgbackup
