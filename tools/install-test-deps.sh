@@ -21,6 +21,7 @@ restic   restic
 mkfs.xfs xfsprogs
 setcap   libcap2-bin
 '
+PATH+=:/usr/sbin:/sbin # an ordinary user has mkfs there too
 [[ "${1:-}" != --bench ]] || needs+='
 borg     borgbackup
 '
