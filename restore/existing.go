@@ -197,7 +197,7 @@ func (s *session) clear(d *dir, e *snapshot.Entry, name string) error {
 	if !s.o.Delete || !s.isSource(e.Key) {
 		return errNotEmpty
 	}
-	if _, err := s.remove(d.Dir, name, e.Key, s.sel.include == nil); err != nil {
+	if _, err := s.remove(d.Dir, false, name, e.Key, s.sel.include == nil); err != nil {
 		return err
 	}
 	if _, err := d.Stat(name); !errors.Is(err, fs.ErrNotExist) {

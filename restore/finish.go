@@ -197,7 +197,7 @@ func (f *finisher) delete(d *directory, name string) error {
 	if f.mayBeLeftover(dir.Dir, name) {
 		return nil // of a restore that still runs, or it would have been swept
 	}
-	if _, err := f.remove(dir.Dir, name, key, d.matched); err != nil {
+	if _, err := f.remove(dir.Dir, false, name, key, d.matched); err != nil {
 		if err := hopeless(key.Path(), err); err != nil {
 			return err
 		}
@@ -216,9 +216,10 @@ func (s *session) isOther(name string) bool {
 	return false
 }
 
-// remove removes an entry of the target and all below it but what the patterns
-// spare. matched: a directory above is included. all reports whether nothing is left.
-func (s *session) remove(d *fsmeta.Dir, name string, key snapshot.Key, matched bool) (all bool, err error) {
+// remove removes an entry of d and all below it but what the patterns spare. owned: d
+// may be closed while it is below. matched: a directory above is included. all reports
+// whether nothing is left.
+func (s *session) remove(d *fsmeta.Dir, owned bool, name string, key snapshot.Key, matched bool) (all bool, err error) {
 	st, err := d.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
@@ -233,7 +234,7 @@ func (s *session) remove(d *fsmeta.Dir, name string, key snapshot.Key, matched b
 	matched = matched || s.sel.include.Match(path, st.IsDir()).Excluded
 	remove := d.RemoveAll
 	if st.IsDir() && (s.sel.exclude != nil || !matched) {
-		if all, err := s.removeIn(d, name, key, matched); err != nil || !all {
+		if all, err := s.removeIn(d, owned, name, key, matched); err != nil || !all {
 			return false, err
 		}
 		remove = d.Remove // it is empty now, or should be
@@ -254,16 +255,24 @@ func (s *session) remove(d *fsmeta.Dir, name string, key snapshot.Key, matched b
 }
 
 // removeIn removes what is in a directory.
-func (s *session) removeIn(d *fsmeta.Dir, name string, key snapshot.Key, matched bool) (all bool, err error) {
+func (s *session) removeIn(d *fsmeta.Dir, owned bool, name string, key snapshot.Key, matched bool) (all bool, err error) {
 	sub, err := d.Open(name)
 	if err != nil {
 		return false, err
 	}
-	defer sub.Close()
-	if outer, inner, err := statBoth(d, sub); err != nil {
+	outer, inner, err := statBoth(d, sub)
+	if err == nil && outer.Dev != inner.Dev {
+		err = fsmeta.ErrMountPoint
+	}
+	if err != nil || !owned {
+		defer sub.Close()
+	} else if err = d.LeaveFor(sub); err != nil {
+		sub.Close()
+	} else {
+		defer func() { err = errors.Join(err, d.ReturnFrom(sub)) }()
+	}
+	if err != nil {
 		return false, err
-	} else if outer.Dev != inner.Dev {
-		return false, fsmeta.ErrMountPoint
 	}
 	names, err := sub.Names()
 	if err != nil {
@@ -272,9 +281,11 @@ func (s *session) removeIn(d *fsmeta.Dir, name string, key snapshot.Key, matched
 	all = true
 	var errs []error
 	for _, n := range names {
-		gone, err := s.remove(sub, n, key.Child(n), matched)
+		gone, err := s.remove(sub, true, n, key.Child(n), matched)
 		all = all && gone
-		errs = append(errs, err)
+		if errs = append(errs, err); sub.Fd() < 0 {
+			break // the way back to it was lost
+		}
 	}
 	return all, errors.Join(errs...)
 }

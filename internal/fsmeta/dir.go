@@ -15,7 +15,10 @@ import (
 //
 // A Dir may be used from many goroutines, but not while it is closed. It must
 // be closed: no finalizer does it.
-type Dir struct{ fd int }
+type Dir struct {
+	fd       int
+	dev, ino uint64 // of the directory that was left for it
+}
 
 // OpenRoot opens the directory at path. It follows symbolic links: the path is
 // the user's own word.
@@ -55,6 +58,37 @@ func (d *Dir) Open(name string) (*Dir, error) {
 		return nil, err
 	}
 	return openDir(d.fd, name, unix.O_NOFOLLOW)
+}
+
+// LeaveFor closes d while sub, which was opened in it, is worked on, until ReturnFrom
+// opens it again. So one goes down a tree of any depth with few descriptors.
+func (d *Dir) LeaveFor(sub *Dir) error {
+	st, err := StatFd(d.fd)
+	if err != nil {
+		return err
+	}
+	sub.dev, sub.ino = st.Dev, st.Ino
+	return d.Close()
+}
+
+// ReturnFrom opens d again and closes sub. If somebody moved sub out of d meanwhile,
+// the error is ErrMoved, and d stays closed.
+func (d *Dir) ReturnFrom(sub *Dir) error {
+	defer sub.Close()
+	up, err := openDir(sub.fd, "..", unix.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	st, err := StatFd(up.fd)
+	if err == nil && (st.Dev != sub.dev || st.Ino != sub.ino) {
+		err = pathError("open directory", "..", ErrMoved)
+	}
+	if err != nil {
+		up.Close()
+		return err
+	}
+	d.fd = up.fd
+	return nil
 }
 
 // Names returns the names in d, sorted. See ReadNames.

@@ -209,3 +209,61 @@ func TestRemoveAllSaysWhere(t *testing.T) {
 		t.Errorf("the mounted file system lost a file: %v", err)
 	}
 }
+
+// On the way back from a directory that was moved, one does not come out elsewhere.
+func TestReturnFromMoved(t *testing.T) {
+	tr := newTree(t)
+	for _, name := range []string{"a", "a/b", "a/b/c", "other"} {
+		must(t, os.Mkdir(tr.join(name), 0o700))
+	}
+	a, err := tr.Open("a")
+	must(t, err)
+	b, err := a.Open("b")
+	must(t, err)
+	must(t, a.LeaveFor(b))
+	if _, err := a.Stat("b"); err == nil {
+		t.Error("a directory that was left can be used")
+	}
+	must(t, a.ReturnFrom(b))
+	if _, err := a.Stat("b"); err != nil {
+		t.Error(err)
+	}
+	b, err = a.Open("b")
+	must(t, err)
+	must(t, a.LeaveFor(b))
+	must(t, os.Rename(tr.join("a/b"), tr.join("other/b")))
+	if err := a.ReturnFrom(b); !errors.Is(err, fsmeta.ErrMoved) || a.Fd() >= 0 {
+		t.Errorf("%v, descriptor %d", err, a.Fd())
+	}
+}
+
+// RemoveAll needs no more descriptors for a deep tree.
+func TestRemoveDeep(t *testing.T) {
+	tr := newTree(t)
+	const depth = 3000
+	must(t, tr.Mkdir("d", 0o700))
+	d, err := tr.Open("d")
+	must(t, err)
+	for range depth {
+		must(t, d.Mkdir("d", 0o700))
+		f, err := d.Create("file", 0o600)
+		must(t, err)
+		must(t, f.Close())
+		next, err := d.Open("d")
+		must(t, err)
+		must(t, d.Close())
+		d = next
+	}
+	must(t, d.Close())
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	few := old
+	few.Cur = 64
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
+	err = tr.RemoveAll("d")
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old))
+	must(t, err)
+	if _, err := tr.Stat("d"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}

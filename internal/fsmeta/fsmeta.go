@@ -36,6 +36,8 @@ var (
 	ErrName = errors.New(`not a single component of a path`)
 	// ErrStranger: a file is not the one that was made here.
 	ErrStranger = errors.New("something else took its place, or it got further names, meanwhile")
+	// ErrMoved: a directory is no longer where it was.
+	ErrMoved = errors.New("a directory was moved meanwhile")
 	// ErrMountPoint: a directory that should be removed has something mounted
 	// on it.
 	ErrMountPoint = errors.New("something is mounted here; unmount it first")

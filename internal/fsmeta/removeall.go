@@ -10,10 +10,12 @@ import (
 // RemoveAll removes an entry and everything below it. That it does not exist is
 // no error. It follows no links, and it does not go into directories that
 // something is mounted on: those are ErrMountPoint, and stay. It removes what it
-// can and returns the first error.
-//
-// It holds one descriptor open for each level of the tree.
-func (d *Dir) RemoveAll(name string) error {
+// can and returns the first error. It needs two descriptors, however deep the tree
+// is.
+func (d *Dir) RemoveAll(name string) error { return d.removeAll(name, false) }
+
+// removeAll may close d while it is below, if d is owned.
+func (d *Dir) removeAll(name string, owned bool) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
@@ -25,7 +27,7 @@ func (d *Dir) RemoveAll(name string) error {
 	default:
 		return pathError("remove", name, err)
 	}
-	if err := d.removeEntries(name); err != nil {
+	if err := d.removeEntries(name, owned); err != nil {
 		return err
 	}
 	err = retry(func() error { return unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR) })
@@ -36,7 +38,7 @@ func (d *Dir) RemoveAll(name string) error {
 }
 
 // removeEntries empties the directory name.
-func (d *Dir) removeEntries(name string) error {
+func (d *Dir) removeEntries(name string, owned bool) (err error) {
 	sub, err := d.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -44,28 +46,41 @@ func (d *Dir) removeEntries(name string) error {
 	if err != nil {
 		return err
 	}
-	defer sub.Close()
-	if mounted, err := d.isMount(sub); err != nil {
+	mounted, err := d.isMount(sub)
+	if err == nil && mounted {
+		err = pathError("remove", name, ErrMountPoint)
+	}
+	if err != nil || !owned {
+		defer sub.Close()
+	} else if err = d.LeaveFor(sub); err != nil {
+		sub.Close()
+	} else {
+		defer func() {
+			if rerr := d.ReturnFrom(sub); err == nil {
+				err = rerr
+			}
+		}()
+	}
+	if err != nil {
 		return err
-	} else if mounted {
-		return pathError("remove", name, ErrMountPoint)
 	}
 	names, err := sub.Names()
 	if err != nil {
 		return err
 	}
-	var first error
 	for _, n := range names {
-		err := sub.RemoveAll(n)
-		if err == nil || first != nil {
-			continue
+		rerr := sub.removeAll(n, true)
+		if pe, ok := errors.AsType[*fs.PathError](rerr); ok {
+			rerr = pathError(pe.Op, name+"/"+pe.Path, pe.Err)
 		}
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pathError(pe.Op, name+"/"+pe.Path, pe.Err)
+		if err == nil {
+			err = rerr
 		}
-		first = err
+		if sub.fd < 0 {
+			break // the way back to it was lost
+		}
 	}
-	return first
+	return err
 }
 
 // isMount reports whether sub, a directory in d, has something mounted on it.
