@@ -180,10 +180,10 @@ func (c *collector) item(ctx context.Context, e *snapshot.Entry, number int, par
 			return c.fail(e, out, err)
 		}
 	}
+	c.first(e, p, out, action)
 	if e.Type != snapshot.File {
 		return c.special(p, e, in, action, out)
 	}
-	c.first(e, p, out, action)
 	return c.file(ctx, &file{entry: *e, place: p, action: action, inherits: in.inherits, out: out, fd: -1})
 }
 
@@ -198,7 +198,7 @@ func (s *session) makeWay(p place, e *snapshot.Entry) error {
 	return s.clear(d, e, name)
 }
 
-// special makes what has no contents.
+// special puts what has no contents in its place.
 func (c *collector) special(p place, e *snapshot.Entry, in dirState, action Action, out *outcome) error {
 	if c.o.DryRun {
 		c.done(e, out, action)
@@ -214,22 +214,30 @@ func (c *collector) special(p place, e *snapshot.Entry, in dirState, action Acti
 	if action == Replaced {
 		at = c.temp.next()
 	}
-	if e.Type == snapshot.Symlink {
-		err = d.Symlink(string(e.Target), at)
-	} else {
-		err = d.Mknod(at, typeBits(e.Type)|0o600, e.Device)
+	if err := c.makeSpecial(d, at, e, in.inherits); err != nil {
+		return c.fail(e, out, err)
 	}
-	if err != nil {
-		return c.fail(e, out, appeared(err))
-	}
-	errs := d.Apply(at, c.owners.meta(e), c.applyOptions(in.inherits))
 	if at != name {
 		if err := d.Rename(d.Dir, at, name); err != nil {
 			return c.fail(e, out, errors.Join(err, d.Remove(at)))
 		}
 	}
 	c.done(e, out, action)
-	c.metaProblems(e, errs)
+	return nil
+}
+
+// makeSpecial makes a symbolic link, FIFO or the like, with its metadata.
+func (s *session) makeSpecial(d *dir, name string, e *snapshot.Entry, inherits bool) error {
+	var err error
+	if e.Type == snapshot.Symlink {
+		err = d.Symlink(string(e.Target), name)
+	} else {
+		err = d.Mknod(name, typeBits(e.Type)|0o600, e.Device)
+	}
+	if err != nil {
+		return appeared(err)
+	}
+	s.metaProblems(e, d.Apply(name, s.owners.meta(e), s.applyOptions(inherits)))
 	return nil
 }
 

@@ -11,22 +11,35 @@ import (
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
-// firstName is the name of a hard-linked file that got the contents.
+// firstName is the first restored name of a file with several, of whatever type. That
+// one gets the contents.
 type firstName struct {
-	place place
-	size  uint64
-	hash  [16]byte
-	out   *outcome
+	place    place
+	contents contentsID
+	out      *outcome
+}
+
+// contentsID tells whether two names of a file are of the same contents.
+type contentsID struct {
+	typ    snapshot.Type
+	size   uint64
+	hash   [16]byte
+	target string // of a symbolic link
+	device uint64
+}
+
+func contentsOf(e *snapshot.Entry) contentsID {
+	return contentsID{e.Type, e.Size, e.Hash, string(e.Target), e.Device}
 }
 
 // first notes an entry that others may become links to. One that is Kept is not: its
 // contents are others.
 func (s *session) first(e *snapshot.Entry, p place, out *outcome, a Action) {
-	if !e.HasLink || e.Type != snapshot.File || a == Kept {
+	if !e.HasLink || a == Kept {
 		return
 	}
 	if _, ok := s.links[e.Link]; !ok {
-		s.links[e.Link] = &firstName{place: p, size: e.Size, hash: e.Hash, out: out}
+		s.links[e.Link] = &firstName{place: p, contents: contentsOf(e), out: out}
 	}
 }
 
@@ -34,11 +47,8 @@ func (s *session) first(e *snapshot.Entry, p place, out *outcome, a Action) {
 // of one file that the snapshot has with different contents, as it changed in
 // between, are restored as two files: contents count more than links.)
 func (s *session) isFurther(e *snapshot.Entry) bool {
-	if !e.HasLink || e.Type != snapshot.File {
-		return false
-	}
 	f := s.links[e.Link]
-	return f != nil && f.size == e.Size && f.hash == e.Hash
+	return e.HasLink && f != nil && f.contents == contentsOf(e)
 }
 
 // hardLinks is the second pass.
@@ -172,6 +182,9 @@ func (l *linker) linkOrCopy(from, to *dir, oldName, name string, e *snapshot.Ent
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EMLINK), errors.Is(err, unix.EXDEV), errors.Is(err, unix.ENOTSUP):
 		l.warn(e.Key.Path(), fmt.Errorf("copied instead of linked to %s: %w", oldName, err))
+		if e.Type != snapshot.File {
+			return l.makeSpecial(to, name, e, true)
+		}
 		return l.copy(from, to, oldName, name, e)
 	}
 	return appeared(err)

@@ -9,8 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/internal/fsmeta"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/restore"
 	"github.com/cairn-backup/cairn/snapshot"
@@ -126,6 +129,37 @@ func TestExtents(t *testing.T) {
 		o := restore.Options{Snapshot: s, Target: target, Verify: true, Overwrite: restore.IfChanged}
 		if _, ev, err := f.try(o); !errors.Is(err, restore.ErrIncomplete) {
 			t.Errorf("a wrong byte at %d was not found: %v, %v", at, err, ev.problems)
+		}
+	}
+}
+
+// FIFOs, symbolic links and devices have hard links too, where a source knows of them.
+func TestLinkedSpecials(t *testing.T) {
+	f := newFixture(t)
+	link := func(name string, group uint64, target string) snapshot.Entry {
+		return snapshot.Entry{Key: snapshot.Key("\x00" + name), Type: snapshot.Symlink, Mode: 0o777, HasLink: true, Link: group, Target: []byte(target)}
+	}
+	fifo := func(name string) snapshot.Entry {
+		return snapshot.Entry{Key: snapshot.Key("\x00" + name), Type: snapshot.FIFO, Mode: 0o600, HasLink: true, Link: 1}
+	}
+	s := f.made(dirEntry(""), fifo("a"), fifo("b"), link("c", 2, "x"), link("d", 2, "x"), link("e", 2, "y"), link("f", 1, "x"))
+	target := t.TempDir()
+	inode := func(name string) uint64 {
+		st, err := fsmeta.StatAt(unix.AT_FDCWD, filepath.Join(target, name))
+		f.must(err)
+		return st.Ino
+	}
+	for _, when := range []string{"new", "again", "in part"} {
+		if when == "in part" {
+			f.must(os.Remove(filepath.Join(target, "b")))
+			writeFile(t, filepath.Join(target, "b"), []byte("file"))
+			f.must(os.Remove(filepath.Join(target, "c")))
+			f.must(os.Symlink("elsewhere", filepath.Join(target, "c")))
+		}
+		f.restore(restore.Options{Snapshot: s, Target: target})
+		f.same(contents(t, target), map[string]string{"a": "p---------", "b": "p---------", "c": "-> x", "d": "-> x", "e": "-> y", "f": "-> x"})
+		if inode("a") != inode("b") || inode("c") != inode("d") || inode("c") == inode("e") || inode("c") == inode("f") {
+			t.Errorf("%s: names are not those of one file, or are and should not be", when)
 		}
 	}
 }
