@@ -175,7 +175,7 @@ func (c *collector) item(ctx context.Context, e *snapshot.Entry, number int, par
 		c.done(e, out, action)
 		return nil
 	}
-	if st.IsDir() && !c.o.DryRun {
+	if action == Replaced && st.IsDir() {
 		if err := c.makeWay(p, e); err != nil {
 			return c.fail(e, out, err)
 		}

@@ -190,18 +190,34 @@ func (s *session) merge(parent *dir, p place, st fsmeta.Stat) (dirState, error) 
 
 // clear makes way for an entry that replaces a directory.
 func (s *session) clear(d *dir, e *snapshot.Entry, name string) error {
-	err := d.Remove(name)
-	if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrExist) {
+	empty, err := s.removeEmpty(d, name)
+	if empty || err != nil {
 		return err
 	}
 	if !s.o.Delete || !s.isSource(e.Key) {
 		return errNotEmpty
 	}
-	if _, err := s.remove(d.Dir, false, name, e.Key, s.sel.include == nil); err != nil {
-		return err
+	all, err := s.remove(d.Dir, false, name, e.Key, s.sel.include == nil)
+	if err == nil && !all {
+		err = errNotEmpty
 	}
-	if _, err := d.Stat(name); !errors.Is(err, fs.ErrNotExist) {
-		return errNotEmpty
+	return err
+}
+
+// removeEmpty removes a directory if it is empty.
+func (s *session) removeEmpty(d *dir, name string) (empty bool, err error) {
+	if s.o.DryRun {
+		sub, err := d.Open(name)
+		if err != nil {
+			return false, err
+		}
+		defer sub.Close()
+		names, err := fsmeta.FindNames(sub.Fd(), func([]byte) bool { return true })
+		return len(names) == 0, err
 	}
-	return nil
+	err = d.Remove(name)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
 }

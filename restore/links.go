@@ -117,10 +117,8 @@ func (l *linker) link(e *snapshot.Entry, out *outcome, first *firstName, in dirS
 			return nil
 		}
 	}
-	if !l.o.DryRun {
-		if err := l.makeLink(e, p, first, action, st); err != nil {
-			return err
-		}
+	if err := l.makeLink(e, p, first, action, st); err != nil {
+		return err
 	}
 	if action != Created {
 		l.count.Replaced.Add(1)
@@ -144,26 +142,33 @@ func (l *linker) isLinked(first *firstName, st fsmeta.Stat) (bool, error) {
 	return is.Dev == st.Dev && is.Ino == st.Ino, err
 }
 
+// makeLink makes the link, or in a dry run finds out whether it could.
 func (l *linker) makeLink(e *snapshot.Entry, p place, first *firstName, action Action, st fsmeta.Stat) error {
-	fromDir, oldName := first.place.split()
-	from, err := l.dirs.get(fromDir)
-	if err != nil {
-		return err
+	if action == Created && l.o.DryRun {
+		return nil
 	}
-	defer l.dirs.release(from)
 	toDir, name := p.split()
 	to, err := l.dirs.get(toDir)
 	if err != nil {
 		return err
 	}
 	defer l.dirs.release(to)
-	if action == Created {
-		return l.linkOrCopy(from, to, oldName, name, e)
-	}
-	if st.IsDir() {
+	if action != Created && st.IsDir() {
 		if err := l.clear(to, e, name); err != nil {
 			return err
 		}
+	}
+	if l.o.DryRun {
+		return nil
+	}
+	fromDir, oldName := first.place.split()
+	from, err := l.dirs.get(fromDir)
+	if err != nil {
+		return err
+	}
+	defer l.dirs.release(from)
+	if action == Created {
+		return l.linkOrCopy(from, to, oldName, name, e)
 	}
 	temp := l.temp.next()
 	if err := l.linkOrCopy(from, to, oldName, temp, e); err != nil {
