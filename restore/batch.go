@@ -81,7 +81,7 @@ func (s *session) deliver(ctx context.Context, b *batch) error {
 			if damage != nil {
 				p.file.lose(fmt.Errorf("bytes %d to %d are lost: %w", p.at, p.at+p.length, damage))
 			}
-			if err := s.take(p, contents, damage != nil); err != nil {
+			if err := s.take(ctx, p, contents, damage != nil); err != nil {
 				return err
 			}
 			s.o.Observer.Progress.BytesDone.Add(int64(p.length))
@@ -103,7 +103,7 @@ func (p *part) cut(plaintext []byte, err error) ([]byte, error) {
 
 // take writes a part's contents, unless they are lost. The error is one that
 // should end the restore.
-func (s *session) take(p *part, contents []byte, lost bool) error {
+func (s *session) take(ctx context.Context, p *part, contents []byte, lost bool) error {
 	f := p.file
 	if f.whole && !lost {
 		return s.fail(&f.entry, f.out, s.writeWhole(f, contents))
@@ -120,5 +120,5 @@ func (s *session) take(p *part, contents []byte, lost bool) error {
 	if err := f.fail(err); err != nil {
 		return err
 	}
-	return s.complete(f)
+	return s.complete(ctx, f)
 }

@@ -281,7 +281,7 @@ func (c *collector) file(ctx context.Context, f *file) error {
 		c.done(e, f.out, f.action)
 		return nil
 	}
-	if err := c.complete(f); err != nil {
+	if err := c.complete(ctx, f); err != nil {
 		return err
 	}
 	return c.flushIfFull(ctx)

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -165,18 +166,18 @@ func (s *session) begin(f *file) (fd int, err error) {
 
 // complete counts an extent, or the collector, as done, and after the last
 // completes the file. The error is one that should end the restore.
-func (s *session) complete(f *file) error {
+func (s *session) complete(ctx context.Context, f *file) error {
 	if f.pending.Add(-1) > 0 {
 		return nil
 	}
-	err := s.end(f)
+	err := s.end(ctx, f)
 	s.mu.Lock()
 	delete(s.partial, f)
 	s.mu.Unlock()
 	return err
 }
 
-func (s *session) end(f *file) error {
+func (s *session) end(ctx context.Context, f *file) error {
 	e := &f.entry
 	if f.failed == nil && f.lost == nil || f.failed == nil && s.o.AllowDamaged {
 		if _, err := s.begin(f); err != nil { // of a file that is but a hole
@@ -185,7 +186,7 @@ func (s *session) end(f *file) error {
 	}
 	switch {
 	case f.failed != nil:
-	case f.lost != nil && !s.o.AllowDamaged:
+	case f.lost != nil && (!s.o.AllowDamaged || s.hasDamagedName(ctx, f)):
 		s.discard(f)
 		s.damaged(e, f.out, f.lost)
 		return nil
@@ -231,6 +232,22 @@ func (s *session) finishFile(f *file) error {
 		f.temp = ""
 	}
 	return err
+}
+
+// hasDamagedName reports whether the name for what is left of a file is that of
+// another entry. Then what is left is not restored, and that is said.
+func (s *session) hasDamagedName(ctx context.Context, f *file) bool {
+	above, _ := f.entry.Key.Parent()
+	key := above.Child(damagedName(f.entry.Key.Base()))
+	if !s.sel.inRange(key) {
+		return false
+	}
+	e, err := s.sel.tree.Lookup(ctx, key)
+	if taken := e != nil || ignoreDamage(err) != nil; taken {
+		f.lost = fmt.Errorf("%w; what is left of it is not restored, as another entry has the name %s; restore it alone", f.lost, damagedName(f.entry.Key.Base()))
+		return true
+	}
+	return false
 }
 
 // damagedName is what a file is called that lacks some of its contents. Names

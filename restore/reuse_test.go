@@ -40,13 +40,20 @@ func (c *counting) ReadAt(ctx context.Context, name string, p []byte, off int64)
 func (f *fixture) counted() *counting {
 	f.Helper()
 	c := &counting{Interface: f.storage}
-	r, err := repo.Open(f.Context(), repo.Options{
-		Storage: c, Cache: f.TempDir(), Secrets: []seal.Unlocker{seal.Passphrase{Text: []byte("secret")}},
+	f.reopen(c, 0)
+	return c
+}
+
+// reopen opens the repository again, through a storage and with so many goroutines.
+func (f *fixture) reopen(storage backend.Interface, goroutines int) {
+	f.Helper()
+	var err error
+	f.repo, err = repo.Open(f.Context(), repo.Options{
+		Storage: storage, Cache: f.TempDir(), Secrets: []seal.Unlocker{seal.Passphrase{Text: []byte("secret")}}, Goroutines: goroutines,
 	})
 	f.must(err)
+	r := f.repo
 	f.Cleanup(func() { r.Close() })
-	f.repo = r
-	return c
 }
 
 // Of a file that is there already, only what differs is read from the repository, and

@@ -124,6 +124,11 @@ func (s *selection) checkCollisions(ctx context.Context, target string) error {
 	return nil
 }
 
+// inRange reports whether a key is one of those that the walk comes to.
+func (s *selection) inRange(key snapshot.Key) bool {
+	return key >= s.start && (s.end == "" || key < s.end)
+}
+
 // wants reports whether an entry at the top is not excluded.
 func (s *selection) wants(e *snapshot.Entry) bool {
 	return s.exclude == nil || !s.exclude.Match(e.Key.Path(), e.Type == snapshot.Directory).Excluded

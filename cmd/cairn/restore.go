@@ -253,8 +253,9 @@ func (p *program) restoreDone(s chosen, res *restore.Result, err error) error {
 	if res.Swept > 0 {
 		p.printf("removed what a killed restore had left: %s\n", plural(res.Swept, "temporary file"))
 	}
-	if err == nil && res.Damaged > 0 {
-		return &statusError{statusDamage, fmt.Errorf("damaged, and restored as NAME.cairn-damaged: %s", plural(res.Damaged, "file"))}
+	if res.Damaged > 0 && !errors.Is(err, repo.ErrDamage) {
+		damaged := fmt.Errorf("damaged, and restored as NAME.cairn-damaged: %s", plural(res.Damaged, "file"))
+		return &statusError{statusDamage, errors.Join(damaged, err)}
 	}
 	if errors.Is(err, restore.ErrIncomplete) && !errors.Is(err, repo.ErrDamage) {
 		return &statusError{statusFailed, err}
