@@ -13,7 +13,6 @@ import (
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/ingest"
-	"github.com/cairn-backup/cairn/internal/need"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/restore"
 	"github.com/cairn-backup/cairn/snapshot"
@@ -145,7 +144,6 @@ func TestReadOnlyMeanwhile(t *testing.T) {
 // the others, and the rest the next time.
 func TestPermissionLost(t *testing.T) {
 	if os.Geteuid() == 0 {
-		need.Root(t)
 		runAsUser(t)
 		return
 	}

@@ -259,18 +259,6 @@ func noise(seed byte, n int) []byte {
 	return b.Bytes()[:n]
 }
 
-// needRoot skips a test that an ordinary user can't do.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("CI must run this test as root")
-	}
-	t.Skip("SKIPPED: ONLY ROOT CAN RUN THIS TEST")
-}
-
 // objects returns the names of the storage's objects with a prefix.
 func (f *fixture) objects(prefix string) []string {
 	f.Helper()
