@@ -125,15 +125,15 @@ func patterns(c *cli.Context, option string) (*gitignore.Set, error) {
 // restorePlan says what a restore would do.
 func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Options) error {
 	o.Observer = p.restoreObserver()
-	if p.json == nil && !p.quiet {
+	if !p.quiet {
 		o.Observer.Entry = func(path string, a restore.Action) {
 			if a != restore.Unchanged || p.verbose {
-				fmt.Fprintf(p.Stdout, "%-9s %s\n", a, termui.Quote(path))
+				p.restoreEntry(path, a)
 			}
 		}
 	}
 	res, err := restore.Plan(c.Context, r, o)
-	if err != nil {
+	if res == nil {
 		return err
 	}
 	if p.json != nil {
@@ -142,7 +142,21 @@ func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Opti
 	p.printf("would restore %s, %s; would replace %s and delete %s; to be read: %s, %s before compression\n",
 		plural(res.Files, "file"), termui.Size(res.Bytes), plural(res.Replaced, "entry"), plural(res.Deleted, "entry"),
 		plural(res.ReadChunks, "chunk"), termui.Size(res.ReadBytes))
-	return nil
+	if res.Updated > 0 {
+		p.printf("would give metadata to %s with the right contents\n", plural(res.Updated, "entry"))
+	}
+	return restoreStatus(res, err)
+}
+
+// restoreEntry prints what became of an entry, or would.
+func (p *program) restoreEntry(path string, a restore.Action) {
+	if p.json == nil {
+		fmt.Fprintf(p.Stdout, "%-9s %s\n", a, termui.Quote(path))
+		return
+	}
+	f := pathFields(path)
+	f["action"] = a.String()
+	p.json.Write("entry", f)
 }
 
 // maxShown is how much of a plan a question shows.
@@ -167,8 +181,8 @@ func (p *program) confirmRestore(c *cli.Context, r *repo.Repository, o restore.O
 		}
 	}
 	plan, err := restore.Plan(c.Context, r, o)
-	if err != nil {
-		return err
+	if err != nil && !errors.Is(err, restore.ErrIncomplete) && !errors.Is(err, repo.ErrDamage) {
+		return err // else there are entries that the restore itself will complain of
 	}
 	if plan.Replaced == 0 && plan.Deleted == 0 {
 		return nil
@@ -203,15 +217,7 @@ func (p *program) restoreObserver() restore.Observer {
 		},
 	}
 	if p.verbose {
-		o.Entry = func(path string, a restore.Action) {
-			if p.json == nil {
-				fmt.Fprintf(p.Stdout, "%-9s %s\n", a, termui.Quote(path))
-				return
-			}
-			f := pathFields(path)
-			f["action"] = a.String()
-			p.json.Write("entry", f)
-		}
+		o.Entry = p.restoreEntry
 	}
 	return o
 }
@@ -253,6 +259,11 @@ func (p *program) restoreDone(s chosen, res *restore.Result, err error) error {
 	if res.Swept > 0 {
 		p.printf("removed what a killed restore had left: %s\n", plural(res.Swept, "temporary file"))
 	}
+	return restoreStatus(res, err)
+}
+
+// restoreStatus returns err with the exit status that fits.
+func restoreStatus(res *restore.Result, err error) error {
 	if res.Damaged > 0 && !errors.Is(err, repo.ErrDamage) {
 		damaged := fmt.Errorf("damaged, and restored as NAME.cairn-damaged: %s", plural(res.Damaged, "file"))
 		return &statusError{statusDamage, errors.Join(damaged, err)}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -402,6 +403,80 @@ func TestRestoreOver(t *testing.T) {
 		t.Error("overwritten without --yes")
 	}
 	w.ok("restore", "latest:"+w.src, "--target", w.path("out"), "--overwrite", "never")
+
+	// The plan: each entry that changes, and what of it all.
+	plan := w.ok("restore", "latest:"+w.src, "--target", w.path("out"), "--delete", "--dry-run")
+	want := "replaced  " + w.src + "/a/one\ndeleted   " + w.src + "/extra\n" +
+		"would restore 1 file, 4 B; would replace 1 entry and delete 1 entry; to be read: 1 chunk, "
+	if !strings.HasPrefix(plan.out+plan.err, want) && !strings.Contains(plan.out, want) {
+		t.Errorf("the plan:\n%s%s", plan.out, plan.err)
+	}
+	var actions []string
+	for _, m := range messages(t, w.ok("restore", "latest:"+w.src, "--target", w.path("out"), "--delete", "--dry-run", "--json").out) {
+		if m["message_type"] == "entry" {
+			actions = append(actions, fmt.Sprint(m["action"], " ", m["path"]))
+		}
+	}
+	if want := []string{"replaced " + w.src + "/a/one", "deleted " + w.src + "/extra"}; !slices.Equal(actions, want) {
+		t.Errorf("the plan in JSON: %q, want %q", actions, want)
+	}
 	w.ok("restore", "latest:"+w.src, "--target", w.path("out"), "--delete", "--yes")
 	same(t, w.src, w.path("out"))
+
+	// What is there and equal is no reason to ask, also with another time.
+	if err := os.Chtimes(w.path("out/a/one"), time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	r = w.ok("restore", "latest:"+w.src, "--target", w.path("out"), "--delete")
+	if !strings.Contains(r.out+r.err, "had the right contents, and got its metadata: 1 entry") {
+		t.Errorf("%s%s", r.out, r.err)
+	}
+	same(t, w.src, w.path("out"))
+
+	// An entry that can't be restored does not keep the others from it.
+	for _, name := range []string{"out/big", "out/a/link"} {
+		if err := os.Remove(w.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.write("out/a/link/in", "mine")
+	if r := w.want(statusFailed, "restore", "latest:"+w.src, "--target", w.path("out"), "-n"); !strings.Contains(r.out+r.err, "would restore 1 file") {
+		t.Errorf("%s%s", r.out, r.err)
+	}
+	if r := w.want(statusFailed, "restore", "latest:"+w.src, "--target", w.path("out")); !strings.Contains(r.err, "in the way") {
+		t.Errorf("%s", r.err)
+	}
+	if _, err := os.Stat(w.path("out/big")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is left of a damaged file is asked for, and the status says damage in any case.
+func TestRestoreDamaged(t *testing.T) {
+	w := newWorld(t)
+	whole := strings.Repeat("not a small file", 1<<15)
+	w.write("src/whole", whole)
+	w.ok("snapshot", w.src+"/whole")
+	before, _ := filepath.Glob(w.path("repo/data/*/*"))
+	w.ok("snapshot", w.src)
+	packs, _ := filepath.Glob(w.path("repo/data/*/*"))
+	for _, pack := range packs {
+		if !slices.Contains(before, pack) {
+			if err := os.Remove(pack); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, args := range [][]string{nil, {"--allow-damaged"}} {
+		out := w.path(fmt.Sprint("out", len(args)))
+		r := w.want(statusDamage, append([]string{"restore", "latest:" + w.src, "--target", out}, args...)...)
+		if b, _ := os.ReadFile(out + "/whole"); string(b) != whole {
+			t.Errorf("%q: a file that is not damaged is not restored", args)
+		}
+		_, err := os.Stat(out + "/big")
+		part, _ := os.ReadFile(out + "/big.cairn-damaged")
+		if err == nil || (len(part) > 0) != (len(args) > 0) || !strings.Contains(r.err, w.src+"/big") {
+			t.Errorf("%q: %d bytes are left; %s", args, len(part), r.err)
+		}
+	}
 }
