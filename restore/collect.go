@@ -59,6 +59,10 @@ func (c *collector) run(ctx context.Context) error {
 	c.limit = firstFiles
 	c.batch = <-c.free
 	c.sel.lost = c.lostNode
+	target := directory{entry: snapshot.Entry{Key: c.sel.base}, state: c.target}
+	if err := c.sweepIn(ctx, &target); err != nil {
+		return err
+	}
 	if err := c.sel.walk(ctx, c); err != nil {
 		return err
 	}
@@ -115,7 +119,7 @@ func (c *collector) enter(ctx context.Context, d, parent *directory) (skip bool,
 		if out.set(Unchanged); c.made {
 			c.done(&d.entry, out, Created)
 		}
-		return false, c.sweepIn(ctx, d)
+		return false, nil
 	}
 	action, state, err := c.makeDir(d.place, c.stateOf(parent))
 	if err != nil {

@@ -229,6 +229,14 @@ func TestSweep(t *testing.T) {
 	delete(got, "backed-up/")
 	f.same(got, map[string]string{"dir/file": "x", "backed-up/" + ours: "of a target that was backed up"})
 
+	// Also where but one file is restored.
+	writeFile(t, filepath.Join(target, ours), []byte("half"))
+	res, _ = f.restore(restore.Options{Snapshot: s, Path: f.path("dir/file"), Target: target})
+	if res.Swept != 1 {
+		t.Errorf("restoring a file removed %d leftovers", res.Swept)
+	}
+	f.must(os.Remove(filepath.Join(target, "file")))
+
 	// With deletion the rest goes, but not what a restore holds.
 	f.restore(restore.Options{Snapshot: s, Path: f.source, Target: target, Delete: true})
 	wantLeft := contents(t, f.source)
