@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
+	"slices"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
 	"github.com/cairn-backup/cairn/snapshot"
@@ -26,78 +28,62 @@ type finisher struct {
 	deletes bool
 }
 
-// names is what a directory of the target has, when its entries are compared with those
-// of the snapshot, both in order.
+// names are those that a directory has in the snapshot, as hashes: 8 bytes each
+// however long they are, as a directory may have millions. Two names of equal hash
+// would, once in the lifetime of many worlds, spare a file that should be deleted; no
+// file of the snapshot is ever taken for another.
 type names struct {
-	rest []string // not yet passed
-	met  bool     // the snapshot has something in it
+	seed   maphash.Seed
+	hashes []uint64
+	met    bool // the snapshot has something in it
+}
+
+func (n *names) add(name string) { n.hashes = append(n.hashes, maphash.String(n.seed, name)) }
+
+// others returns the names in an open directory that are not among these, sorted.
+func (n *names) others(d *fsmeta.Dir) ([]string, error) {
+	slices.Sort(n.hashes)
+	others, err := fsmeta.FindNames(d.Fd(), func(name []byte) bool {
+		_, found := slices.BinarySearch(n.hashes, maphash.Bytes(n.seed, name))
+		return !found
+	})
+	slices.Sort(others)
+	return slices.Compact(others), err
 }
 
 func (f *finisher) enter(_ context.Context, d, parent *directory) (skip bool, err error) {
-	if err := f.pass(parent, d.entry.Key); err != nil {
-		return false, err
-	}
+	f.pass(parent, d.entry.Key)
 	action := f.outcomes.at(d.number).get()
 	if action == Failed {
 		return true, nil
 	}
 	// What this run made has nothing that is to be deleted.
-	if !f.deletes || action == Created || action == Replaced || !f.isSource(d.entry.Key) {
-		return false, nil
-	}
-	dir, err := f.dirs.get(d.place)
-	if err != nil {
-		return false, f.trouble(d, err)
-	}
-	defer f.dirs.release(dir)
-	d.names = new(names)
-	if d.names.rest, err = dir.Names(); err != nil {
-		return false, f.trouble(d, err)
+	if f.deletes && action != Created && action != Replaced && f.isSource(d.entry.Key) {
+		d.names = &names{seed: maphash.MakeSeed()}
 	}
 	return false, nil
 }
 
 func (f *finisher) item(_ context.Context, e *snapshot.Entry, number int, parent *directory) error {
+	f.pass(parent, e.Key)
 	if parent != nil && parent.names != nil && f.outcomes.at(number).get() == Damaged {
 		// It stays as it was, or as what could be had of it.
-		parent.names.spare(damagedName(e.Key.Base()))
-	}
-	return f.pass(parent, e.Key)
-}
-
-// spare takes a name off the list.
-func (n *names) spare(name string) {
-	for i, r := range n.rest {
-		if r == name {
-			n.rest = append(n.rest[:i], n.rest[i+1:]...)
-			return
-		}
-	}
-}
-
-// pass removes what stands before an entry in its directory.
-func (f *finisher) pass(parent *directory, key snapshot.Key) error {
-	if parent == nil || parent.names == nil {
-		return nil
-	}
-	n := parent.names
-	n.met = true
-	name := key.Base()
-	for len(n.rest) > 0 && n.rest[0] < name {
-		if err := f.delete(parent, n.rest[0]); err != nil {
-			return err
-		}
-		n.rest = n.rest[1:]
-	}
-	if len(n.rest) > 0 && n.rest[0] == name {
-		n.rest = n.rest[1:]
+		parent.names.add(damagedName(e.Key.Base()))
 	}
 	return nil
 }
 
+// pass notes an entry of a directory.
+func (f *finisher) pass(parent *directory, key snapshot.Key) {
+	if parent != nil && parent.names != nil {
+		parent.names.met = true
+		parent.names.add(key.Base())
+	}
+}
+
 func (f *finisher) leave(_ context.Context, d, parent *directory) error {
-	if n := d.names; n != nil {
-		if err := f.deleteRest(d, parent); err != nil {
+	if d.names != nil {
+		if err := f.deleteOthers(d); err != nil {
 			return err
 		}
 	}
@@ -115,17 +101,24 @@ func (f *finisher) leave(_ context.Context, d, parent *directory) error {
 	return nil
 }
 
-func (f *finisher) deleteRest(d, parent *directory) error {
-	if len(d.names.rest) == 0 {
-		return nil
+// deleteOthers removes from a directory what the snapshot does not have.
+func (f *finisher) deleteOthers(d *directory) error {
+	dir, err := f.dirs.get(d.place)
+	if err != nil {
+		return f.trouble(d, err)
+	}
+	others, err := d.names.others(dir.Dir)
+	f.dirs.release(dir)
+	if err != nil {
+		return f.trouble(d, err)
 	}
 	// A backup that stays on one file system has an empty directory where
 	// another one is mounted.
-	if !d.names.met && f.isMount(d) {
+	if len(others) > 0 && !d.names.met && f.isMount(d) {
 		f.warn(d.entry.Key.Path(), errors.New("a file system is mounted here and the snapshot has nothing of it; nothing in it was deleted"))
 		return nil
 	}
-	for _, name := range d.names.rest {
+	for _, name := range others {
 		if err := f.delete(d, name); err != nil {
 			return err
 		}
