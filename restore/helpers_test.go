@@ -62,6 +62,20 @@ func realTempDir(t *testing.T) string {
 	return dir
 }
 
+// tempTarget is t.TempDir, for restores of directories that may not be written to.
+func tempTarget(t *testing.T) string {
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if d != nil && d.IsDir() {
+				os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+	})
+	return dir
+}
+
 func (f *fixture) must(err error) {
 	f.Helper()
 	if err != nil {

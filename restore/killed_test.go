@@ -200,7 +200,6 @@ func TestSweep(t *testing.T) {
 	for _, name := range append([]string{"dir/" + ours, ours, "dir/.cairn-fedcba9876543210-12", "backed-up/" + ours}, stay...) {
 		writeFile(t, filepath.Join(target, name), []byte("half"))
 	}
-	f.must(os.Chmod(filepath.Join(target, "dir/.cairn-fedcba9876543210-12"), 0))
 	f.must(os.Symlink("/nowhere", filepath.Join(target, "dir/.cairn-0123456789abcdef-8")))
 	f.must(os.Mkdir(filepath.Join(target, "dir/.cairn-0123456789abcdef-9"), 0o755))
 	held, err := os.Create(filepath.Join(target, "dir/.cairn-00000000ffffffff-1"))
@@ -214,6 +213,7 @@ func TestSweep(t *testing.T) {
 	plan, err := restore.Plan(t.Context(), f.repo, o)
 	f.must(err)
 	f.same(describe(t, target, false), before)
+	f.must(os.Chmod(filepath.Join(target, "dir/.cairn-fedcba9876543210-12"), 0))
 	res, _ := f.restore(o)
 	if *plan != *res || res.Swept != 4 {
 		t.Errorf("planned %+v\ndid     %+v, want 4 leftovers", *plan, *res)

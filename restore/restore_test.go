@@ -79,7 +79,7 @@ func TestEverything(t *testing.T) {
 	f.fill()
 	want := describe(t, f.source, true)
 	s := f.snapshot(ingest.Options{})
-	target := filepath.Join(t.TempDir(), "new/target")
+	target := filepath.Join(tempTarget(t), "new/target")
 	res, ev := f.restore(restore.Options{Snapshot: s, Target: target, Verify: true})
 	f.same(describe(t, filepath.Join(target, f.source), true), want)
 	f.noTemporary(target)
@@ -117,13 +117,13 @@ func TestSubtree(t *testing.T) {
 	s := f.snapshot(ingest.Options{})
 
 	t.Run("directory", func(t *testing.T) {
-		target := filepath.Join(t.TempDir(), "target")
+		target := filepath.Join(tempTarget(t), "target")
 		f := &fixture{T: t, repo: f.repo}
 		f.restore(restore.Options{Snapshot: s, Path: f.source0(s), Target: target})
 		f.same(describe(t, target, false), want)
 	})
 	t.Run("existing target keeps its metadata", func(t *testing.T) {
-		target := t.TempDir()
+		target := tempTarget(t)
 		f := &fixture{T: t, repo: f.repo}
 		f.must(os.Chmod(target, 0o711))
 		f.restore(restore.Options{Snapshot: s, Path: f.source0(s), Target: target})
@@ -134,7 +134,7 @@ func TestSubtree(t *testing.T) {
 		}
 	})
 	t.Run("file", func(t *testing.T) {
-		target := t.TempDir()
+		target := tempTarget(t)
 		f := &fixture{T: t, repo: f.repo}
 		// A name that is not the first one of a hard-linked file.
 		f.restore(restore.Options{Snapshot: s, Path: f.source0(s) + "/zz", Target: target})
@@ -145,7 +145,7 @@ func TestSubtree(t *testing.T) {
 	})
 	t.Run("missing", func(t *testing.T) {
 		f := &fixture{T: t, repo: f.repo}
-		target := filepath.Join(t.TempDir(), "target")
+		target := filepath.Join(tempTarget(t), "target")
 		_, _, err := f.try(restore.Options{Snapshot: s, Path: f.source0(s) + "/none", Target: target})
 		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "/none") {
 			t.Errorf("error %v", err)
@@ -227,7 +227,7 @@ func TestDryRun(t *testing.T) {
 	f := newFixture(t)
 	f.fill()
 	s := f.snapshot(ingest.Options{})
-	target := filepath.Join(t.TempDir(), "target")
+	target := filepath.Join(tempTarget(t), "target")
 	plan, err := restore.Plan(t.Context(), f.repo, restore.Options{Snapshot: s, Target: target})
 	f.must(err)
 	if _, err := os.Lstat(target); err == nil {

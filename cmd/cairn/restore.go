@@ -247,6 +247,9 @@ func (p *program) restoreDone(s chosen, res *restore.Result, err error) error {
 	if res.Verified > 0 {
 		p.printf("read back and compared %s\n", plural(res.Verified, "file"))
 	}
+	if res.Deleted > 0 {
+		p.printf("deleted, as the snapshot does not have it: %s\n", plural(res.Deleted, "entry"))
+	}
 	if res.Unchanged+res.Kept > 0 {
 		p.printf("left alone, as it was there already: %s\n", plural(res.Unchanged+res.Kept, "entry"))
 	}
