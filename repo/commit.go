@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
@@ -88,13 +87,10 @@ func (w *Writer) sealManifest(n NewSnapshot) ([]byte, error) {
 	return m.Seal(r.opts.Random, w.keys, r.config.Public, r.signing)
 }
 
-// copyManifest puts a committed manifest under its name.
+// copyManifest puts a committed manifest under its name. As long as it can't, the
+// end of the lease has to stay, which holds the only copy.
 func (r *Repository) copyManifest(ctx context.Context, id snapshot.ID, manifest []byte) error {
-	err := backend.PutBytes(ctx, r.storage, snapshotsPrefix+id.String(), manifest)
-	if errors.Is(err, backend.ErrExist) {
-		return nil
-	}
-	return err
+	return create(ctx, r.storage, snapshotsPrefix+id.String(), manifest)
 }
 
 // finishOthers copies the manifests of writers that died between their commit

@@ -286,12 +286,15 @@ func (w *Writer) store(o *openPack) error {
 
 func (w *Writer) commitPack(o *openPack, f pack.Finished) error {
 	name := packName(f.Kind, f.ID)
-	if err := o.staged.Commit(w.ctx, name); err != nil {
+	err := o.staged.Commit(w.ctx, name)
+	if errors.Is(err, backend.ErrExist) {
 		// A pack's key is random, so a pack of that name can only be this one,
-		// stored by a try whose answer was lost.
-		if !errors.Is(err, backend.ErrExist) {
-			return fmt.Errorf("store pack: %w", err)
-		}
+		// stored by a try whose answer was lost; or something else, by who saw it
+		// being written.
+		err = isPack(w.ctx, w.repo.storage, name, f.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("store pack: %w", err)
 	}
 	w.repo.opts.Observer.packStored(name, f.Size)
 	w.mu.Lock()
@@ -322,7 +325,7 @@ func (w *Writer) publish(ctx context.Context, packs []pack.Finished) error {
 	if err != nil {
 		return err
 	}
-	if err := backend.PutBytes(ctx, r.storage, indexPrefix+id.String(), object); err != nil && !errors.Is(err, backend.ErrExist) {
+	if err := create(ctx, r.storage, indexPrefix+id.String(), object); err != nil {
 		return fmt.Errorf("store index segment: %w", err)
 	}
 	s, err := index.Open(object, r.ring)
