@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,17 +94,23 @@ func (l *lease) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n := l.beats + 1
-	beat := protocol.Beat{Lease: l.id, Number: uint64(n), Time: r.opts.Now()}
-	object, err := beat.Seal(s)
-	if err != nil {
-		return err
+	for {
+		n := l.beats + 1
+		beat := protocol.Beat{Lease: l.id, Number: uint64(n), Time: r.opts.Now()}
+		object, err := beat.Seal(s)
+		if err != nil {
+			return err
+		}
+		err = backend.PutBytes(ctx, r.storage, leaseName(l.id, "beat-"+strconv.Itoa(n)), object)
+		if err == nil || errors.Is(err, backend.ErrExist) {
+			l.beats = n
+		}
+		// A number that is taken, by a beat whose answer was lost or by somebody
+		// else, must not keep the writer from showing that it lives.
+		if !errors.Is(err, backend.ErrExist) {
+			return err
+		}
 	}
-	err = backend.PutBytes(ctx, r.storage, leaseName(l.id, "beat-"+strconv.Itoa(n)), object)
-	if err == nil {
-		l.beats = n
-	}
-	return err
 }
 
 // end writes the one end of the lease. It returns ErrFenced if somebody else
@@ -250,7 +257,7 @@ func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, 
 	end, by, err := protocol.OpenEnd(object, r.ring)
 	switch {
 	case errors.Is(err, seal.ErrNoKey):
-		return nil, seal.Signer{}, err
+		return nil, seal.Signer{}, cmp.Or(r.isOurs(ctx, name, seal.LeaseEnd, object), err)
 	case err != nil:
 		return nil, seal.Signer{}, damaged(name, err)
 	case end.Lease.String() != lease || !r.config.MayWrite(by.Signer, by.Place):
