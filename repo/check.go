@@ -76,6 +76,7 @@ type checker struct {
 	packs  map[pack.ID]backend.Info
 	set    *SnapshotSet
 	lost   map[chunk.ID]int  // damaged chunk -> position in report.Problems
+	absent map[string]int    // object with missing chunks -> position in report.Problems
 	data   map[chunk.ID]bool // data chunks of the snapshots: are they there?
 }
 
@@ -86,7 +87,7 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, err
 	if r.private == nil {
 		return nil, ErrWriteOnly
 	}
-	c := &checker{Repository: r, opts: opts, lost: make(map[chunk.ID]int), data: make(map[chunk.ID]bool)}
+	c := &checker{Repository: r, opts: opts, lost: make(map[chunk.ID]int), absent: make(map[string]int), data: make(map[chunk.ID]bool)}
 	for _, step := range []func(context.Context) error{
 		c.checkSlots, c.checkIndex, c.checkSnapshots, c.checkLeases, c.checkTrees, c.readPacks, c.findFiles,
 	} {
@@ -285,7 +286,7 @@ func (c *checker) checkTrees(ctx context.Context) error {
 }
 
 // Enter implements snapshot.Visitor.
-func (t *treeCheck) Enter(id chunk.ID, _ chunk.Kind) bool {
+func (t *treeCheck) Enter(id chunk.ID, _ *snapshot.Entry) bool {
 	if t.nodes[id] {
 		return false
 	}
@@ -329,9 +330,10 @@ func (c *checker) missing(id chunk.ID, kind chunk.Kind) {
 		object = packName(places[0].PackKind, places[0].Pack)
 		err = errors.New("the pack is missing or cut off")
 	}
-	n := slices.IndexFunc(c.report.Problems, func(p Problem) bool { return p.Object == object })
-	if n < 0 {
+	n, ok := c.absent[object]
+	if !ok {
 		n = c.problem(object, err)
+		c.absent[object] = n
 	}
 	c.report.Problems[n].Chunks = append(c.report.Problems[n].Chunks, id)
 	c.lost[id] = n

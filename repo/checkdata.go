@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"sync"
 
 	"github.com/zeebo/blake3"
@@ -232,6 +233,7 @@ type fileFinder struct {
 	tree     snapshot.Tree
 	ctx      context.Context
 	found    map[fileProblem]bool
+	lists    map[chunk.ID][]int // root of a list that was visited -> problems below it
 }
 
 type fileProblem struct {
@@ -245,7 +247,7 @@ func (c *checker) findFiles(ctx context.Context) error {
 	if len(c.lost) == 0 {
 		return nil
 	}
-	f := &fileFinder{checker: c, ctx: ctx, found: make(map[fileProblem]bool)}
+	f := &fileFinder{checker: c, ctx: ctx, found: make(map[fileProblem]bool), lists: make(map[chunk.ID][]int)}
 	for _, info := range c.set.Newest() {
 		if info.Body == nil {
 			continue
@@ -259,14 +261,35 @@ func (c *checker) findFiles(ctx context.Context) error {
 	return nil
 }
 
-// Enter implements snapshot.Visitor: shared nodes are visited again, since
-// their files belong to several snapshots.
-func (f *fileFinder) Enter(chunk.ID, chunk.Kind) bool { return true }
+// Enter implements snapshot.Visitor: shared nodes of trees are visited again,
+// since their files belong to several snapshots. A list is the same in each file
+// that has it: what is wrong with it is known after the first.
+func (f *fileFinder) Enter(id chunk.ID, e *snapshot.Entry) bool {
+	if e == nil || id != e.List.Root {
+		return true
+	}
+	problems, seen := f.lists[id]
+	for _, n := range problems {
+		f.add(n, e.Key.Path())
+	}
+	if !seen {
+		f.lists[id] = nil
+	}
+	return !seen
+}
+
+// in notes that a file has a problem.
+func (f *fileFinder) in(problem int, e *snapshot.Entry) {
+	if e.List != nil && !slices.Contains(f.lists[e.List.Root], problem) {
+		f.lists[e.List.Root] = append(f.lists[e.List.Root], problem)
+	}
+	f.add(problem, e.Key.Path())
+}
 
 // Extent implements snapshot.Visitor.
 func (f *fileFinder) Extent(e *snapshot.Entry, x snapshot.Extent) error {
 	if n, ok := f.lost[x.Chunk]; ok {
-		f.add(n, e.Key.Path())
+		f.in(n, e)
 	}
 	return nil
 }
@@ -279,7 +302,7 @@ func (f *fileFinder) Bad(id chunk.ID, e *snapshot.Entry, err error) error {
 	n, ok := f.lost[id]
 	switch {
 	case ok && e != nil:
-		f.add(n, e.Key.Path())
+		f.in(n, e)
 	case ok:
 		f.add(n, "(a part of the tree: all entries in node "+id.Short()+")")
 	}

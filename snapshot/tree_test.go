@@ -201,7 +201,7 @@ type visitor struct {
 	stop    error
 }
 
-func (v *visitor) Enter(id chunk.ID, _ chunk.Kind) bool {
+func (v *visitor) Enter(id chunk.ID, _ *snapshot.Entry) bool {
 	old := v.seen[id]
 	v.seen[id] = true
 	return !old

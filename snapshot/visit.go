@@ -8,10 +8,14 @@ import (
 
 // Visitor is told what a tree consists of.
 type Visitor interface {
-	// Enter says whether to read a node, of the tree or of a list, and what is
-	// below. A visitor that says no to nodes that it has seen visits what trees
-	// share but once.
-	Enter(id chunk.ID, kind chunk.Kind) bool
+	// Enter says whether to read a node, and what is below. e is nil for a node
+	// of the tree; for one of a list it is the file, valid until Enter returns. A visitor
+	// that says no to nodes that it has seen visits what trees share but once.
+	//
+	// It is asked once for each place of the tree, but for a node that a list has
+	// at many places only once a file: a few hostile nodes that name each other
+	// can make a list with more places than there is time for.
+	Enter(id chunk.ID, e *Entry) bool
 	// Extent is told of an extent with a chunk: e is the file, valid until
 	// Extent returns.
 	Extent(e *Entry, x Extent) error
@@ -30,7 +34,8 @@ func Visit(ctx context.Context, t Tree, v Visitor) error {
 type visit struct {
 	source NodeSource
 	v      Visitor
-	buf    Leaf // the one at hand
+	buf    Leaf              // the one at hand
+	listed map[chunk.ID]bool // nodes of the list at hand that were visited
 }
 
 // node visits a node. above is what is said of it above, nil for the root.
@@ -38,7 +43,7 @@ func (v *visit) node(ctx context.Context, level uint8, n Child, above *Child, b 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !v.v.Enter(n.ID, chunk.Node) {
+	if !v.v.Enter(n.ID, nil) {
 		return nil
 	}
 	p, err := v.source.Node(ctx, n.ID, chunk.Node)
@@ -72,6 +77,7 @@ func (v *visit) leaf(ctx context.Context, p []byte, id chunk.ID, above *Child, b
 	for i := range leaf.Entries {
 		e := &leaf.Entries[i]
 		if e.List != nil {
+			v.listed = make(map[chunk.ID]bool)
 			if err := v.list(ctx, e, ListItem{e.List.Root, e.Size}, e.List.Level); err != nil {
 				return err
 			}
@@ -92,7 +98,11 @@ func (v *visit) list(ctx context.Context, e *Entry, n ListItem, level uint8) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !v.v.Enter(n.ID, chunk.List) {
+	if v.listed[n.ID] {
+		return nil
+	}
+	v.listed[n.ID] = true
+	if !v.v.Enter(n.ID, e) {
 		return nil
 	}
 	var node ListNode
