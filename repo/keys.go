@@ -256,16 +256,9 @@ func hasFull(c *config.Config) bool {
 // change replaces the config by compare-and-swap. edit gets a fresh copy of the stored
 // config, a keyring with all epochs, and the notes to return with changes.
 func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal.Keyring, []config.Note) ([]config.Note, error)) error {
-	old, err := backend.ReadAll(ctx, r.storage, configName, maxConfig)
+	c, old, err := r.readConfig(ctx)
 	if err != nil {
-		return fmt.Errorf("read config: %w", err)
-	}
-	c, err := config.Parse(old)
-	if err != nil {
-		return damaged(configName, err)
-	}
-	if c.ID() != r.id || c.Generation < r.config.Generation {
-		return damaged(configName, errors.New("it is not the config that was opened"))
+		return err
 	}
 	key, err := r.bundle.SlotKey()
 	if err != nil {
@@ -296,6 +289,51 @@ func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal
 	// The change is in force. Without a memory of it, it is only less protected.
 	if err := r.cache.Pin(r.storage.String(), r.id, c.Generation); err != nil {
 		r.opts.Observer.warn(err)
+	}
+	return nil
+}
+
+// readConfig reads the config that is stored now, which is that which was opened or
+// a later one.
+func (r *Repository) readConfig(ctx context.Context) (*config.Config, []byte, error) {
+	object, err := backend.ReadAll(ctx, r.storage, configName, maxConfig)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read config: %w", err)
+	}
+	c, err := config.Parse(object)
+	if err != nil {
+		return nil, nil, damaged(configName, err)
+	}
+	if c.ID() != r.id || c.Generation < r.config.Generation {
+		return nil, nil, damaged(configName, errors.New("it is not the config that was opened"))
+	}
+	return c, object, nil
+}
+
+// isOurs reports, as damage of the named object, that an object of a place whose
+// secret this key was not given is by nobody who may write there, or of a place that
+// does not exist. Those of a place that began after this Repository was opened are
+// ours: so the stored config decides.
+func (r *Repository) isOurs(ctx context.Context, name string, kind seal.Kind, object []byte) error {
+	h, err := seal.ParseHeader(object, kind)
+	if err != nil {
+		return damaged(name, err)
+	}
+	_, by, err := seal.VerifySignature(object)
+	if err != nil {
+		return damaged(name, err)
+	}
+	c := r.config
+	if !c.HasEpoch(h.Place) {
+		if c, _, err = r.readConfig(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !c.HasEpoch(h.Place):
+		return damaged(name, fmt.Errorf("of %s, which does not exist", h.Place))
+	case !c.MayWrite(by, h.Place):
+		return damaged(name, fmt.Errorf("signed by %s, who may not write in %s", by.Short(), h.Place))
 	}
 	return nil
 }

@@ -163,6 +163,9 @@ func (r *Repository) committedLease(ctx context.Context, lease string) (*Snapsho
 		return nil, err
 	}
 	info, err := r.openManifest(snapshot.IDOf(end.Manifest), end.Manifest)
+	if errors.Is(err, seal.ErrNoKey) {
+		err = damaged(leasesPrefix+lease+"/end", fmt.Errorf("the manifest in it: %v", err)) // not of the end's place
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +191,9 @@ func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error 
 		}
 		if err == nil {
 			set.byID[id], err = r.openManifest(id, object)
+			if errors.Is(err, seal.ErrNoKey) {
+				err = cmp.Or(r.isOurs(ctx, info.Name, seal.Manifest, object), err)
+			}
 		}
 		if err != nil {
 			delete(set.byID, id)
@@ -335,13 +341,15 @@ func (r *Repository) checkChain(set *SnapshotSet) {
 			missing[id] = "this machine saw it"
 		}
 	}
+	said := make(map[string]bool) // a hostile manifest can have very many links
+	for _, err := range set.Damage {
+		var d *DamageError
+		if errors.As(err, &d) {
+			said[d.Object] = true
+		}
+	}
 	for id, by := range missing {
-		name := snapshotsPrefix + id.String()
-		already := slices.ContainsFunc(set.Damage, func(err error) bool {
-			var d *DamageError
-			return errors.As(err, &d) && d.Object == name
-		})
-		if !already {
+		if name := snapshotsPrefix + id.String(); !said[name] {
 			set.Damage = append(set.Damage, damaged(name, fmt.Errorf("the snapshot is missing: %s", by)))
 		}
 	}

@@ -110,6 +110,16 @@ func (c *Config) MayWrite(signer seal.Signer, p seal.Place) bool {
 	return false
 }
 
+// HasEpoch reports whether a place exists.
+func (c *Config) HasEpoch(p seal.Place) bool {
+	for _, e := range c.Epochs {
+		if e.Place == p {
+			return true
+		}
+	}
+	return false
+}
+
 // Slot returns the list's entry of a slot.
 func (c *Config) Slot(id seal.SlotID) (Slot, bool) {
 	for _, s := range c.Slots {
