@@ -58,9 +58,13 @@ func (r *Repository) listSegments(ctx context.Context, bad func(name string, err
 	return stored, nil
 }
 
-// absorbBatch is how many segments are absorbed at once: each time costs a
-// synced write of the local index.
-const absorbBatch = 64
+// How many segments, and about how many chunks, are absorbed at once: each time
+// costs a synced write of the local index, and all of them lie in memory for it.
+// A single segment can have more chunks.
+const (
+	absorbBatch  = 64
+	absorbChunks = 1 << 19
+)
 
 func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[index.SegmentID]bool, bad func(name string, err error)) error {
 	if err := l.Retain(ctx, func(id index.SegmentID) bool { return stored[id] }); err != nil {
@@ -71,11 +75,13 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 		return indexError{fmt.Errorf("read the local index: %w", err)}
 	}
 	var batch []*index.Segment
+	chunks := 0
 	flush := func() error {
 		if err := l.Absorb(ctx, r.config.Admin, batch...); err != nil {
 			return indexError{err}
 		}
-		batch = batch[:0]
+		clear(batch)
+		batch, chunks = batch[:0], 0
 		return nil
 	}
 	for id := range stored {
@@ -96,7 +102,8 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 		case err != nil:
 			return err
 		}
-		if batch = append(batch, s); len(batch) == absorbBatch {
+		batch = append(batch, s)
+		if chunks += s.Len(); len(batch) == absorbBatch || chunks >= absorbChunks {
 			if err := flush(); err != nil {
 				return err
 			}
