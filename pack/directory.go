@@ -67,7 +67,11 @@ func DirectoryStart(size int64, tail []byte) (int64, error) {
 	if string(f[4:]) != footerMagic {
 		return 0, fmt.Errorf("pack is %w: no footer at its end", seal.ErrDamaged)
 	}
-	start := size - FooterSize - int64(binary.LittleEndian.Uint32(f))
+	length := binary.LittleEndian.Uint32(f)
+	if length > MaxDirectory {
+		return 0, fmt.Errorf("pack is %w: a directory of %d bytes", seal.ErrDamaged, length)
+	}
+	start := size - FooterSize - int64(length)
 	if start < PrefixSize+minFrame || start > size-FooterSize-seal.Overhead-4 {
 		return 0, fmt.Errorf("pack is %w: its directory cannot start at %d", seal.ErrDamaged, start)
 	}

@@ -104,6 +104,25 @@ func TestFull(t *testing.T) {
 	if _, err := p.Append(Entry{}, make([]byte, 40)); err == nil || err == ErrFull {
 		t.Errorf("a chunk that fits, but is no chunk: %v", err)
 	}
+	for size, full := range map[int]bool{maxDirectory - 1: false, maxDirectory: true} {
+		p := &Writer{dirSize: size}
+		if _, err := p.Append(Entry{}, nil); (err == ErrFull) != full || p.Full() != full {
+			t.Errorf("a directory of %d bytes: %v", size, err)
+		}
+	}
+	if last := maxDirectory - 1 + entrySize + entrySizeOfBase; seal.Padme(last)+seal.Overhead > MaxDirectory {
+		t.Errorf("the largest directory that a writer makes has %d bytes", seal.Padme(last)+seal.Overhead)
+	}
+}
+
+// What a footer says decides how much a reader takes into memory.
+func TestDirectoryIsBounded(t *testing.T) {
+	for length, good := range map[uint32]bool{MaxDirectory: true, MaxDirectory + 1: false, 1<<32 - 2000: false} {
+		tail := append(binary.LittleEndian.AppendUint32(nil, length), footerMagic...)
+		if _, err := DirectoryStart(MaxSize, tail); (err == nil) != good {
+			t.Errorf("a directory of %d bytes: %v", length, err)
+		}
+	}
 }
 
 func FuzzParseDirectory(f *testing.F) {
@@ -138,7 +157,7 @@ func FuzzDirectoryStart(f *testing.F) {
 	f.Add(int64(1<<32), []byte("\xff\xff\xff\xffcrnP"))
 	f.Fuzz(func(t *testing.T, size int64, tail []byte) {
 		start, err := DirectoryStart(size, tail)
-		if err == nil && (start < PrefixSize+minFrame || start+seal.Overhead+4 > size-FooterSize) {
+		if err == nil && (start < PrefixSize+minFrame || start+seal.Overhead+4 > size-FooterSize || size-FooterSize-start > MaxDirectory) {
 			t.Fatalf("directory at %d of %d", start, size)
 		}
 	})

@@ -40,6 +40,9 @@ const (
 	// MaxChunk bounds the plaintext of a chunk, and so the memory that a
 	// reader may be made to use.
 	MaxChunk = 16 << 20
+	// MaxDirectory bounds a sealed directory, which a reader takes into memory
+	// before it can tell who made it: some 1.5 million chunks.
+	MaxDirectory = 64 << 20
 )
 
 const (

@@ -84,7 +84,7 @@ func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	if p.err != nil {
 		return Entry{}, p.err
 	}
-	if p.size+len(encoded)+p.dirSize > MaxSize/2 {
+	if p.size+len(encoded)+p.dirSize > MaxSize/2 || p.dirSize >= maxDirectory {
 		return Entry{}, ErrFull
 	}
 	e.Offset = uint32(p.size)
@@ -104,6 +104,13 @@ func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	}
 	return e, nil
 }
+
+// maxDirectory is where a writer's directory ends, in bytes of its plaintext: with
+// a last entry, padding and tag it is still below MaxDirectory.
+const maxDirectory = MaxDirectory * 7 / 8
+
+// Full reports that the pack takes no further chunk, however small.
+func (p *Writer) Full() bool { return p.dirSize >= maxDirectory }
 
 // Size returns the bytes written so far.
 func (p *Writer) Size() int { return p.size }

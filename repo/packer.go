@@ -60,7 +60,7 @@ func (p *packer) append(e pack.Entry, encoded []byte) (pack.Entry, error) {
 	if e, err = o.writer.Append(e, encoded); err != nil {
 		return e, errors.Join(err, o.staged.Abort())
 	}
-	if o.writer.Size() >= int(p.w.repo.config.PackSize) {
+	if o.writer.Size() >= int(p.w.repo.config.PackSize) || o.writer.Full() {
 		return e, p.w.store(o)
 	}
 	p.mu.Lock()

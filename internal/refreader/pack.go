@@ -160,6 +160,9 @@ func (p *pack) readDirectory(f io.ReaderAt, head []byte, kind byte, size int64) 
 		return 0, errors.New("no magic at the end of the pack")
 	}
 	d := int64(binary.LittleEndian.Uint32(trailer))
+	if d > 64<<20 {
+		return 0, fmt.Errorf("a directory of %d bytes, more than any writer makes", d)
+	}
 	start = size - packTrailer - d
 	if start < packPreamble {
 		return 0, fmt.Errorf("%d bytes do not fit into the pack", d)
