@@ -10,6 +10,7 @@ import (
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo/config"
+	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
 )
 
@@ -103,6 +104,12 @@ func (r *Repository) create(ctx context.Context, slot config.Slot, object []byte
 			return fmt.Errorf("%w at %s", ErrExists, r.storage)
 		}
 		return fmt.Errorf("store config: %w", err)
+	}
+	// No writer goes on while this is not the admin's, so whoever may only create
+	// objects must not find the name free.
+	list := protocol.Condemned{Generation: 1, Phase: protocol.Empty}
+	if err := swap(ctx, r.storage, condemnedName, nil, list.Sign(r.id, bundle.SigningKey())); err != nil {
+		return fmt.Errorf("store the list of condemned packs: %w", err)
 	}
 	if err := r.pin(r.config.Generation); err != nil {
 		return err

@@ -263,7 +263,7 @@ func TestNoticesDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(seen) != 6 {
-		t.Errorf("saw kinds %v, want config, keys, data, meta, index, snapshots", seen)
+	if len(seen) != 7 {
+		t.Errorf("saw kinds %v, want config, keys, data, meta, index, snapshots, condemned", seen)
 	}
 }
