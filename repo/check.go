@@ -37,6 +37,8 @@ type Report struct {
 	// Leftovers are what killed runs left behind: harmless, and freed by
 	// prune.
 	Leftovers []string
+	// Rivals are hosts that several keys claim.
+	Rivals []*Rivals
 
 	Snapshots int
 	Nodes     int
@@ -198,6 +200,7 @@ func (c *checker) checkSnapshots(ctx context.Context) (err error) {
 	for _, err := range c.set.Damage {
 		c.problem("", err)
 	}
+	c.report.Rivals = c.set.Rivals()
 	for _, info := range c.set.Newest() {
 		c.report.Snapshots++
 		// The cache may hold what the storage has lost meanwhile.

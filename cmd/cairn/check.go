@@ -75,6 +75,9 @@ func (p *program) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.warnOfRivals(r, report.Rivals); err != nil {
+		return err
+	}
 	return p.checkDone(report)
 }
 

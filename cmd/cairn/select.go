@@ -50,7 +50,8 @@ func (f filter) fits(s *repo.Snapshot) bool {
 }
 
 // list returns the snapshots that fit, newest first, with their bodies where
-// the key can open them, and the damage that was met.
+// the key can open them, and the damage that was met. It warns if one of their
+// hosts is claimed by several keys.
 func (p *program) list(ctx context.Context, r *repo.Repository, f filter) ([]*repo.Snapshot, []error, error) {
 	set, err := r.Snapshots(ctx)
 	if err != nil {
@@ -72,7 +73,22 @@ func (p *program) list(ctx context.Context, r *repo.Repository, f filter) ([]*re
 			found = append(found, s)
 		}
 	}
-	return found, damage, nil
+	rivals := slices.DeleteFunc(set.Rivals(), func(x *repo.Rivals) bool {
+		return !slices.ContainsFunc(found, func(s *repo.Snapshot) bool { return s.Open.Host == x.Host })
+	})
+	return found, damage, p.warnOfRivals(r, rivals)
+}
+
+// warnOfRivals says that several keys claim a host.
+func (p *program) warnOfRivals(r *repo.Repository, rivals []*repo.Rivals) error {
+	for _, x := range rivals {
+		text, err := r.Rivalry(x)
+		if err != nil {
+			return err
+		}
+		p.warn("%s", text)
+	}
+	return nil
 }
 
 // find1 returns the one snapshot that a word means: "latest", or the

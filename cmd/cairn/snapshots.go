@@ -112,6 +112,7 @@ type snapshotMessage struct {
 	ID          string   `json:"id"`
 	Time        string   `json:"time"`
 	Host        string   `json:"host"`
+	Signer      string   `json:"signer"` // public key of who made it
 	Tags        []string `json:"tags"`
 	Sources     []string `json:"sources"`
 	Parent      any      `json:"parent"` // null: none
@@ -132,7 +133,7 @@ type snapshotMessage struct {
 
 func messageOf(s *repo.Snapshot) snapshotMessage {
 	m := snapshotMessage{
-		ID: s.ID.String(), Time: stamp(s.Open.Time), Host: s.Open.Host, Parent: idOrNull(s.Open.Parent),
+		ID: s.ID.String(), Time: stamp(s.Open.Time), Host: s.Open.Host, Signer: s.Signer.String(), Parent: idOrNull(s.Open.Parent),
 		Tags: []string{}, Sources: sourceNames(s), Incomplete: s.Open.Flags&snapshot.Incomplete != 0,
 	}
 	if b := s.Body; b != nil {
