@@ -1,48 +1,18 @@
 package repo_test
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
-	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
 )
-
-// forge stores a pack that holds junk under a chunk's ID, and a segment that
-// says so, with the given sealer.
-func (w *world) forge(r *repo.Repository, s protocol.Sealer, ref repo.Ref, junk []byte) (pack.ID, string) {
-	w.Helper()
-	kind := seal.DataPack
-	if ref.Kind.IsMeta() {
-		kind = seal.MetaPack
-	}
-	var object bytes.Buffer
-	h := seal.Header{Kind: kind, Repository: s.Repository, Place: s.Place}
-	p, err := pack.NewWriter(&object, h, r.Config().Public, s.Keys, s.Random)
-	w.must(err)
-	_, err = p.Append(pack.Entry{ID: ref.ID, Kind: ref.Kind, Encoding: pack.Plain, Raw: uint32(len(junk))}, bytes.Clone(junk))
-	w.must(err)
-	f, err := p.Finish()
-	w.must(err)
-	w.must(backend.PutBytes(w.Context(), w.storage, repo.PackName(kind, f.ID), object.Bytes()))
-	b := index.NewBuilder()
-	w.must(b.AddPack(f))
-	h.Kind = seal.Segment
-	segment, id, err := b.Encode(s.Random, h, s.Keys, s.Key)
-	w.must(err)
-	name := "index/" + id.String()
-	w.must(backend.PutBytes(w.Context(), w.storage, name, segment))
-	return f.ID, name
-}
 
 // newKey returns a signing key that nobody listed.
 func (w *world) newKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(w.random.bytes(32)) }
@@ -158,54 +128,6 @@ func TestWhomWritersTrust(t *testing.T) {
 			}
 			w.must(wr.Abort(t.Context()))
 		}
-	}
-}
-
-// A stolen key that publishes junk under known IDs keeps nobody from storing
-// the true chunk, and nobody from reading it.
-func TestJunkUnderKnownID(t *testing.T) {
-	for _, when := range []string{"before", "after"} {
-		t.Run(when, func(t *testing.T) {
-			w := newRepository(t)
-			w.addSlot("good", seal.WriteOnly)
-			w.addSlot("evil", seal.WriteOnly)
-			cache := t.TempDir()
-			good, evil := w.machine(cache, "good"), w.stranger("evil")
-			plain := w.random.bytes(1000)
-			wr := w.begin(good)
-			id, _, err := wr.Put(chunk.Data, plain)
-			w.must(err)
-			ref := repo.Ref{ID: id, Kind: chunk.Data}
-			if when == "after" {
-				w.must(wr.Flush(t.Context()))
-			}
-			w.must(wr.Abort(t.Context()))
-			var packs []string
-			for range 3 { // so that some stand before the good pack, some behind
-				p, _ := w.forge(evil, w.sealer(evil), ref, w.random.bytes(1000))
-				packs = append(packs, repo.PackName(seal.DataPack, p))
-			}
-			f := files{"x": plain}
-			for _, who := range []string{"good", admin} {
-				r := w.stranger(who)
-				id := w.mustBackup(r, "of "+who, f)
-				w.has(w.stranger(admin), id, f)
-			}
-			reader := w.stranger(admin)
-			readMany(w, reader, slices.Repeat([]stored{{ref, plain}}, 6))
-			report := w.check(reader)
-			for _, name := range packs {
-				n := slices.IndexFunc(report.Problems, func(p repo.Problem) bool { return p.Object == name })
-				if n < 0 {
-					t.Errorf("the check finds no junk in %s", name)
-				} else if p := report.Problems[n]; len(p.Files) > 0 {
-					t.Errorf("junk that nobody needs costs files: %+v", p)
-				}
-			}
-			if len(report.Problems) != len(packs) {
-				t.Errorf("the check says %+v", report.Problems)
-			}
-		})
 	}
 }
 
@@ -379,60 +301,4 @@ func TestWritersCannotDestroy(t *testing.T) {
 		t.Error("a writer committed another one's manifest")
 	}
 	w.finds(set.Damage, "leases/")
-}
-
-func TestRevokedWriter(t *testing.T) {
-	w := newRepository(t)
-	ctx := t.Context()
-	slot := w.addSlot("host", seal.WriteOnly)
-	w.addSlot("stays", seal.WriteOnly)
-	cache := t.TempDir()
-	f := w.someFiles()
-	old := w.stranger("host")
-	id := w.mustBackup(old, "of host", f)
-	staysID := w.mustBackup(w.machine(cache, "stays"), "of stays", f)
-
-	r := w.stranger(admin)
-	w.must(r.RemoveSlot(ctx, slot))
-	if place := r.Config().Epochs[len(r.Config().Epochs)-1].Place; place.Epoch != 2 {
-		t.Errorf("the newest is %s", place)
-	}
-	_, err := repo.Open(ctx, w.options(w.storage, "", "host"))
-	w.wants(err, seal.ErrWrongSecret)
-	// The Repository that did it goes on in the new epoch.
-	second := w.mustBackup(r, "second", f)
-	for _, r := range []*repo.Repository{r, w.stranger(admin)} {
-		w.has(r, id, f)
-		w.has(r, staysID, f)
-		w.has(r, second, f)
-		s, _ := w.snapshots(r).Get(second)
-		if s.Place.Epoch != 2 || !slices.Equal(s.Open.Links, []snapshot.ID{staysID}) {
-			t.Errorf("the new snapshot is of %s and links to %v", s.Place, s.Open.Links)
-		}
-	}
-	// So does a writer that stays, and sees no damage in what is too old or
-	// too new for it.
-	stays := w.machine(cache, "stays")
-	third := w.mustBackup(stays, "third", f)
-	w.has(w.stranger(admin), third, f)
-	w.addSlot("new", seal.WriteOnly)
-	for _, r := range []*repo.Repository{stays, w.stranger("new")} {
-		if set := w.snapshots(r); len(set.Damage) > 0 {
-			t.Errorf("damage %v", set.Damage)
-		}
-	}
-	fourth := w.mustBackup(w.stranger("new"), "fourth", f)
-	w.has(w.stranger(admin), fourth, f)
-	w.isSound()
-
-	// The revoked key signs for the new epoch, whose keys it got from somewhere.
-	s := w.sealer(r)
-	s.Key = w.sealer(old).Key
-	forged, object := w.resealed(r, s, "forged")
-	w.replace("snapshots/"+forged.String(), object)
-	set := w.snapshots(r)
-	if _, ok := set.Get(forged); ok {
-		t.Error("the revoked key made a snapshot in the new epoch")
-	}
-	w.finds(set.Damage, forged.String())
 }
