@@ -198,3 +198,24 @@ func (m *meddler) Put(ctx context.Context, name string, body io.ReaderAt, size i
 	}
 	return err
 }
+
+// thief is a storage in which somebody takes the names of packs before they are
+// put.
+type thief struct{ meddler }
+
+func (f *thief) Stage(ctx context.Context) (backend.Staged, error) {
+	s, err := f.meddler.Stage(ctx)
+	return stolen{s, f.Mem}, err
+}
+
+type stolen struct {
+	backend.Staged
+	storage *mem.Mem
+}
+
+func (s stolen) Commit(ctx context.Context, name string) error {
+	if err := backend.PutBytes(ctx, s.storage, name, []byte("junk")); err != nil {
+		return err
+	}
+	return s.Staged.Commit(ctx, name)
+}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/cairn-backup/cairn/chunk"
-	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
@@ -252,53 +251,4 @@ func TestForeignManifests(t *testing.T) {
 			w.isSound()
 		})
 	}
-}
-
-// Only the admin forgets and condemns, and only a manifest's own writer commits it.
-func TestWritersCannotDestroy(t *testing.T) {
-	w := newRepository(t)
-	ctx := t.Context()
-	w.addSlot("host", seal.WriteOnly)
-	w.addSlot("evil", seal.WriteOnly)
-	f := w.someFiles()
-	id := w.mustBackup(w.stranger("host"), "first", f)
-	evil := w.stranger("evil")
-
-	w.must(evil.Forget(ctx, protocol.Forgotten{ID: id}))
-	r := w.stranger(admin)
-	w.has(r, id, f)
-	w.finds(w.snapshots(r).Damage, "tombstones/")
-	w.delete(w.names("tombstones/")...)
-
-	// Supersede what the host published.
-	b := index.NewBuilder()
-	for _, name := range w.names("index/") {
-		segment, err := index.ParseSegmentID(name[len("index/"):])
-		w.must(err)
-		b.Supersede(segment)
-	}
-	s := w.sealer(evil)
-	object, segment, err := b.Encode(s.Random, seal.Header{Kind: seal.Segment, Repository: s.Repository, Place: s.Place}, s.Keys, s.Key)
-	w.must(err)
-	w.replace("index/"+segment.String(), object)
-	host := w.stranger("host")
-	wr := w.begin(host)
-	if _, isNew, err := wr.Put(chunk.Data, f["block"]); err != nil || isNew {
-		t.Errorf("another writer's segment replaced the host's: %v", err)
-	}
-	w.must(wr.Abort(ctx))
-	w.has(w.stranger(admin), id, f)
-
-	// Bring a forgotten snapshot back, or commit somebody's manifest again.
-	manifest := w.object("snapshots/" + id.String())
-	w.delete("snapshots/" + id.String())
-	end := protocol.End{Lease: protocol.LeaseID(w.random.bytes(32)), Time: w.now(), Outcome: protocol.Committed, Manifest: manifest}
-	sealed, err := end.Seal(s)
-	w.must(err)
-	w.replace(repo.LeaseName(end.Lease, "end"), sealed)
-	set := w.snapshots(w.stranger(admin))
-	if set.Len() != 0 {
-		t.Error("a writer committed another one's manifest")
-	}
-	w.finds(set.Damage, "leases/")
 }
