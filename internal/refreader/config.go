@@ -2,6 +2,7 @@ package refreader
 
 import (
 	"bytes"
+	"crypto/hpke"
 	"errors"
 	"fmt"
 )
@@ -52,13 +53,15 @@ func parseConfig(b []byte) (cfg config, err error) {
 		c.fail("feature %q is not known to this program", c.text())
 	}
 	cfg.admin = c.id()
-	cfg.public = c.take(hpkePublicKey)
+	cfg.public = c.publicKey()
 	chunker, minimum, average, maximum := c.u8(), c.u32(), c.u32(), c.u32()
 	c.require(chunker >= 1 && chunker <= 3, "unknown chunker %d", chunker)
-	c.require(1 <= minimum && minimum <= average && average <= maximum && maximum <= maxChunk, "chunk sizes out of order")
+	c.require(64 <= minimum && minimum <= average/2 && uint64(average)*2 <= uint64(maximum) && maximum <= maxChunk, "chunk sizes out of order")
+	c.require(chunker != 3 || average&(average-1) == 0, "an average of %d for rabin", average)
 	compression := c.u8()
 	c.require(compression >= 1 && compression <= 3, "unknown compression %d", compression)
-	c.u32() // target size of packs
+	packSize := c.u32()
+	c.require(64<<10 <= packSize && packSize <= 1<<30, "packs of %d bytes", packSize)
 	cfg.parseSlots(c)
 	cfg.parseWriters(c)
 	cfg.parseEpochs(c)
@@ -75,10 +78,19 @@ func parseConfig(b []byte) (cfg config, err error) {
 	return cfg, nil
 }
 
+// publicKey reads an HPKE public key. Not all bytes are one.
+func (c *cursor) publicKey() []byte {
+	b := c.take(hpkePublicKey)
+	if _, err := hpke.MLKEM768X25519().NewPublicKey(b); err != nil {
+		c.fail("%v", err)
+	}
+	return b
+}
+
 func (cfg *config) parseSlots(c *cursor) {
 	var last ID
 	for i := range c.count(c.uvarint(), 32+2+4+hpkePublicKey+32) {
-		s := slotEntry{id: c.id(), kind: c.u8(), access: c.u8(), domain: c.u32(), public: c.take(hpkePublicKey), signer: c.id()}
+		s := slotEntry{id: c.id(), kind: c.u8(), access: c.u8(), domain: c.u32(), public: c.publicKey(), signer: c.id()}
 		c.require(i == 0 || less(last[:], s.id[:]), "slots are not in order")
 		c.require(s.kind >= slotPassphrase && s.kind <= slotRecovery, "unknown slot kind %d", s.kind)
 		c.require(s.access == accessFull || s.access == accessWriteOnly, "unknown access %d", s.access)
@@ -116,6 +128,7 @@ func (cfg *config) parseEpochs(c *cursor) {
 		}
 		cfg.epochs = append(cfg.epochs, e)
 	}
+	c.require(len(cfg.epochs) > 0 && cfg.epochs[0].domain == 0, "domain 0 has no epoch")
 }
 
 // authorize applies the table of section 3 to all kinds but E, whose signer a begin decides.

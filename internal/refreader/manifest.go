@@ -98,6 +98,7 @@ func parseOpenPart(plain []byte) (p OpenPart, err error) {
 func parseClosedPart(plain []byte) (p ClosedPart, err error) {
 	c := newCursor(plain)
 	p.Root, p.RootLevel = c.id(), c.u8()
+	c.require(p.Root != (ID{}) && p.RootLevel <= maxLevel, "a tree of level %d with root %v", p.RootLevel, p.Root)
 	p.Set, p.User, p.Program = c.text(), c.text(), c.text()
 	p.Start, p.End = c.i64(), c.i64()
 	for i := range c.count(c.uvarint(), 1) {

@@ -120,10 +120,18 @@ type leafParser struct {
 	partEnd   uint64
 }
 
+// Limits of section 10.
+const (
+	maxLevel = 48
+	maxNode  = 4 << 20
+)
+
 // parseNode parses a chunk of kind 2.
 func parseNode(b []byte) (n node, err error) {
 	c := newCursor(b)
-	if n.level = c.u8(); n.level == 0 {
+	n.level = c.u8()
+	c.require(n.level <= maxLevel && len(b) <= maxNode, "node of level %d with %d bytes", n.level, len(b))
+	if n.level == 0 {
 		n.entries = parseLeaf(c)
 	} else {
 		n.children = parseChildren(c)
@@ -136,8 +144,12 @@ func parseChildren(c *cursor) []child {
 	n := c.count(c.uvarint(), 1+1+32+1+1)
 	c.require(n > 0, "inner node without children")
 	children := make([]child, 0, n)
+	var entries uint64
 	for i := range n {
-		children = append(children, child{first: p.nextKey(i == 0), id: c.id(), entries: c.uvarint(), bytes: c.uvarint()})
+		x := child{first: p.nextKey(i == 0), id: c.id(), entries: c.uvarint(), bytes: c.uvarint()}
+		entries += x.entries
+		c.require(x.id != (ID{}) && x.entries > 0 && entries >= x.entries, "child %v with %d entries", x.id, x.entries)
+		children = append(children, x)
 	}
 	return children
 }
@@ -342,11 +354,16 @@ type listNode struct {
 func parseListNode(b []byte) (n listNode, err error) {
 	c := newCursor(b)
 	n.level = c.u8()
+	c.require(n.level <= maxLevel && len(b) <= maxNode, "list node of level %d with %d bytes", n.level, len(b))
 	n.items = make([]Extent, c.count(c.uvarint(), 32+1))
 	c.require(len(n.items) > 0, "list node without items")
+	var sum uint64
 	for i := range n.items {
 		x := Extent{Chunk: c.id(), Length: c.uvarint()}
 		c.require(x.Length >= 1 && x.Length <= math.MaxInt64, "%d bytes", x.Length)
+		c.require(n.level == 0 || x.Chunk != (ID{}), "child without an ID")
+		sum += x.Length // of two numbers below 2^63: it can't wrap around
+		c.require(sum <= math.MaxInt64, "a list of 2^63 bytes or more")
 		if n.level == 0 && x.Chunk != (ID{}) {
 			c.require(x.Length <= maxChunk, "chunk of %d bytes", x.Length)
 			x.ChunkSize = x.Length

@@ -287,5 +287,5 @@ func FuzzOpenPart(f *testing.F) {
 }
 
 func FuzzClosedPart(f *testing.F) {
-	fuzzCanonical(f, encodeClosedPart, parseClosedPart, sampleClosedPart(), ClosedPart{})
+	fuzzCanonical(f, encodeClosedPart, parseClosedPart, sampleClosedPart(), ClosedPart{Root: sampleID(1)})
 }

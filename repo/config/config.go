@@ -299,6 +299,11 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s is malformed", e.Place)
 		}
 	}
+	for _, w := range c.Writers {
+		if w.First == 0 || w.First > w.Last {
+			return fmt.Errorf("writer %s is valid in epochs %d to %d", w.Signer.Short(), w.First, w.Last)
+		}
+	}
 	for _, s := range c.Slots {
 		if s.Kind < seal.PassphraseSlot || s.Kind > seal.RecoverySlot || s.Access != seal.Full && s.Access != seal.WriteOnly {
 			return fmt.Errorf("slot %s: unknown %s or %s", s.ID.Short(), s.Kind, s.Access)
