@@ -182,7 +182,7 @@ func parseSegmentInfo(p []byte) (segmentInfo, error) {
 	d := wire.NewDecoder(p)
 	s := segmentInfo{id: d.Array32(), signer: d.Array32()}
 	s.place = seal.Place{Epoch: d.U32(), Domain: d.U32()}
-	s.ordinal, s.packs, s.records, s.alive = d.U32(), d.U32(), d.U64(), d.U8() == 1
+	s.ordinal, s.packs, s.records, s.alive = d.U32(), d.U32(), d.U64(), flag(d)
 	return s, malformed(d)
 }
 
@@ -206,8 +206,16 @@ func (n name) encode() []byte {
 
 func parseName(p []byte) (name, error) {
 	d := wire.NewDecoder(p)
-	n := name{absorbed: d.U8() == 1, number: d.U32(), superseders: d.U32()}
+	n := name{absorbed: flag(d), number: d.U32(), superseders: d.U32()}
 	return n, malformed(d)
+}
+
+func flag(d *wire.Decoder) bool {
+	v := d.U8()
+	if v > 1 {
+		d.Fail("flag %d", v)
+	}
+	return v == 1
 }
 
 func malformed(d *wire.Decoder) error {

@@ -13,8 +13,10 @@ import (
 // What tests need to play a prune, an attacker or a program that died half way.
 
 var (
-	PackName  = packName
-	LeaseName = leaseName
+	PackName       = packName
+	ParsePackName  = parsePackName
+	LeaseName      = leaseName
+	SplitLeaseName = splitLeaseName
 )
 
 func (r *Repository) Sealer() (protocol.Sealer, error) { return r.sealer() }

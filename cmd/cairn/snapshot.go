@@ -256,15 +256,18 @@ func hostName(c *cli.Context) (string, error) {
 	return h, nil
 }
 
-// parseTime reads a time as users write it.
+// parseTime reads a time as users write it, which must be one that a manifest can
+// say: 64 bits of nanoseconds.
 func parseTime(s string) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return t, nil
-	}
-	for _, layout := range []string{time.DateTime, time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
+	for _, layout := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
+		t, err := time.ParseInLocation(layout, s, time.Local) // where it names no other zone
+		if err != nil {
+			continue
 		}
+		if !time.Unix(0, t.UnixNano()).Equal(t) {
+			return t, usagef("time %q: want one between the years 1678 and 2262", s)
+		}
+		return t, nil
 	}
 	return time.Time{}, usagef("time %q: want RFC 3339, or YYYY-MM-DD[ HH:MM:SS] in local time", s)
 }
