@@ -33,7 +33,7 @@ bench: build ## compare with restic and borg (BENCHFLAGS='-quick -runs 1' for le
 	tools/install-test-deps.sh --bench
 	go run ./bench $(BENCHFLAGS)
 
-fuzz: ## run each fuzz target for FUZZTIME (30s)
+fuzz: ## run each fuzz target for FUZZTIME (30s), going on from what the last run found
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
 soak: test-deps ## kill and fail everything SOAK (500) times: some half an hour

@@ -111,7 +111,7 @@ func FuzzURL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		const password = "hunter2-hunter2"
 		if !isURL.MatchString(before) {
-			t.Skip("a path")
+			return // a path
 		}
 		_, err := open.URL(before + password + after)
 		var path *fs.PathError // that of a directory of this name, which is no secret
