@@ -187,11 +187,11 @@ func TestAttackTime(t *testing.T) {
 }
 
 // A manifest that links to nothing, or forks, is one more head; one that links to what
-// never was is named, itself. Half a million links cost no more than time to read them.
+// never was is named, itself. Very many links cost no more than the time to read them.
 func TestAttackLinks(t *testing.T) {
 	besieged(t, func(t *testing.T, s *siege) {
 		var lost []snapshot.ID
-		for range 100_000 {
+		for range 30_000 {
 			lost = append(lost, snapshot.ID(s.random.bytes(32)))
 		}
 		slices.SortFunc(lost, snapshot.ID.Compare)

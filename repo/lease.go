@@ -266,6 +266,23 @@ func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, 
 	return end, by.Signer, nil
 }
 
+// isOwnEnd reports, as damage, that an end is by another key than the begin of the
+// lease. A begin that can't be had says nothing: it may be cleaned up by now, and
+// what is wrong with one is found elsewhere.
+func (r *Repository) isOwnEnd(ctx context.Context, lease string, by seal.Signer) error {
+	object, err := backend.ReadAll(ctx, r.storage, leasesPrefix+lease+"/begin", maxLease)
+	if errors.Is(err, backend.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read begin of lease: %w", err)
+	}
+	if _, begun, err := protocol.OpenBegin(object, r.ring); err == nil && begun.Signer != by {
+		return damaged(leasesPrefix+lease+"/end", fmt.Errorf("signed by %s, but the lease is that of %s", by.Short(), begun.Signer.Short()))
+	}
+	return nil
+}
+
 // verifyLease checks a begin or a beat. Ends are checked with the snapshots, as
 // they may hold one.
 func (r *Repository) verifyLease(ctx context.Context, name string) error {

@@ -139,7 +139,7 @@ func (r *Repository) committedLeases(ctx context.Context, leases map[string]*lea
 		if !l.ended {
 			continue
 		}
-		info, err := r.committedLease(ctx, l.id)
+		info, err := r.committedLease(ctx, l)
 		switch {
 		case errors.Is(err, backend.ErrNotExist), errors.Is(err, seal.ErrNoKey):
 			// Cleaned up: then its manifest is in the listing that follows. Or
@@ -156,11 +156,21 @@ func (r *Repository) committedLeases(ctx context.Context, leases map[string]*lea
 }
 
 // committedLease returns the snapshot that a lease ended with, nil if it ended
-// without one. Only the manifest's own writer, or the admin, can commit it.
-func (r *Repository) committedLease(ctx context.Context, lease string) (*Snapshot, error) {
+// without one. Only the lease's own writer, who is that of the manifest too, or the
+// admin can end it.
+func (r *Repository) committedLease(ctx context.Context, l *leaseState) (*Snapshot, error) {
+	lease := l.id
 	end, by, err := r.readEnd(ctx, lease)
-	if err != nil || end.Outcome != protocol.Committed {
+	if err != nil {
 		return nil, err
+	}
+	if l.begun && by != r.config.Admin {
+		if err := r.isOwnEnd(ctx, lease, by); err != nil {
+			return nil, err
+		}
+	}
+	if end.Outcome != protocol.Committed {
+		return nil, nil
 	}
 	info, err := r.openManifest(snapshot.IDOf(end.Manifest), end.Manifest)
 	if errors.Is(err, seal.ErrNoKey) {
