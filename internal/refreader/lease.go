@@ -137,6 +137,7 @@ func parseEnd(lease ID) func([]byte) ([]byte, error) {
 		switch outcome := c.u8(); outcome {
 		case outcomeCommitted:
 			manifest = bytes.Clone(c.bytes())
+			c.require(len(manifest) > 0, "a commit without a manifest")
 		case outcomeAbandoned, outcomeFenced:
 		default:
 			c.fail("unknown outcome %d", outcome)
