@@ -323,3 +323,59 @@ func TestAttackJunkNode(t *testing.T) {
 		s.saying(problemOf(s.check(s.stranger(admin)), names[0]), "other contents under its name")
 	})
 }
+
+// A snapshot that says of the host's nodes what they are not is damaged, and the host's,
+// which has the same nodes, is not.
+func TestAttackFalseMention(t *testing.T) {
+	besieged(t, func(t *testing.T, s *siege) {
+		// A list that the host has, and a file of the attacker's with the same.
+		wr := s.begin(s.host())
+		p, err := (&snapshot.ListNode{Items: []snapshot.ListItem{{Length: 70}, {Length: 30}}}).Append(nil)
+		s.must(err)
+		listID, err := wr.PutNode(chunk.List, p)
+		s.must(err)
+		tree := func(wr *repo.Writer, name string, size uint64, level uint8) snapshot.Root {
+			b := snapshot.NewBuilder(s.evil.Keys.TreeCut, func(_ context.Context, p []byte) (chunk.ID, error) { return wr.PutNode(chunk.Node, p) })
+			s.must(b.Add(t.Context(), &snapshot.Entry{Key: "", Type: snapshot.Directory}))
+			s.must(b.Add(t.Context(), &snapshot.Entry{Key: snapshot.Key("").Child(name), Type: snapshot.File, Size: size, Hash: [16]byte{1},
+				List: &snapshot.ListRef{Root: listID, Level: level}}))
+			root, err := b.Finish(t.Context())
+			s.must(err)
+			return root
+		}
+		good, err := commit(t.Context(), wr, tree(wr, "file", 100, 0), "good", s.now())
+		s.must(err)
+		s.stands()
+		lies := make(map[snapshot.ID]bool)
+		for name, lie := range map[string]struct {
+			size  uint64
+			level uint8
+		}{"longer": {101, 0}, "higher": {100, 1}} {
+			wr := s.begin(s.evil.repo)
+			_, err := wr.PutNode(chunk.List, p)
+			s.must(err)
+			id, err := commit(t.Context(), wr, tree(wr, name, lie.size, lie.level), "a lie", s.now())
+			s.must(err)
+			lies[id] = true
+		}
+		report := s.check(s.stranger(admin))
+		s.checks(report, "tree node "+listID.Short())
+		found := 0
+		for _, p := range report.Problems {
+			for _, f := range p.Files {
+				found++
+				if !lies[f.Snapshot] {
+					t.Errorf("%s of snapshot %s is said to be damaged", f.Path, f.Snapshot.Short())
+				}
+			}
+		}
+		if found != len(lies) || len(report.Problems) != len(lies) {
+			t.Errorf("of %d lies the check says %+v", len(lies), report.Problems)
+		}
+		info, _ := s.snapshots(s.stranger(admin)).Get(good)
+		got, err := restore(t.Context(), s.stranger(admin), info)
+		if err != nil || len(got["file"]) != 100 {
+			t.Errorf("the host's file has %d bytes: %v", len(got["file"]), err)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -265,16 +266,25 @@ func (c *checker) available(ref Ref, buf []index.Place) (bool, error) {
 	return false, nil
 }
 
-// treeCheck visits the trees of all snapshots, each shared node once.
+// treeCheck visits the trees of all snapshots, each shared node once for all that is
+// said of it alike.
 type treeCheck struct {
 	*checker
-	nodes map[chunk.ID]bool // nodes of trees and lists that were visited
+	seed  maphash.Seed
+	nodes map[mention]bool // of trees and lists, that were visited
 	buf   []index.Place
+}
+
+// mention is a snapshot.Mention with a hash of the key.
+type mention struct {
+	id                  chunk.ID
+	level               uint8
+	key, entries, bytes uint64
 }
 
 // checkTrees reads all nodes from the storage, and looks every data chunk up.
 func (c *checker) checkTrees(ctx context.Context) error {
-	t := &treeCheck{checker: c, nodes: make(map[chunk.ID]bool), buf: make([]index.Place, 0, 8)}
+	t := &treeCheck{checker: c, seed: maphash.MakeSeed(), nodes: make(map[mention]bool), buf: make([]index.Place, 0, 8)}
 	for n, info := range c.set.Newest() {
 		c.progress("snapshots", int64(n), int64(c.report.Snapshots))
 		if info.Body == nil {
@@ -289,11 +299,12 @@ func (c *checker) checkTrees(ctx context.Context) error {
 }
 
 // Enter implements snapshot.Visitor.
-func (t *treeCheck) Enter(id chunk.ID, _ *snapshot.Entry) bool {
-	if t.nodes[id] {
+func (t *treeCheck) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
+	m := mention{n.ID, n.Level, maphash.String(t.seed, string(n.Key)), n.Entries, n.Bytes}
+	if t.nodes[m] {
 		return false
 	}
-	t.nodes[id] = true
+	t.nodes[m] = true
 	return true
 }
 

@@ -233,7 +233,13 @@ type fileFinder struct {
 	tree     snapshot.Tree
 	ctx      context.Context
 	found    map[fileProblem]bool
-	lists    map[chunk.ID][]int // root of a list that was visited -> problems below it
+	lists    map[list][]int // that were visited -> problems below
+}
+
+// list is all that says what a file's list is.
+type list struct {
+	snapshot.ListRef
+	size uint64
 }
 
 type fileProblem struct {
@@ -247,7 +253,7 @@ func (c *checker) findFiles(ctx context.Context) error {
 	if len(c.lost) == 0 {
 		return nil
 	}
-	f := &fileFinder{checker: c, ctx: ctx, found: make(map[fileProblem]bool), lists: make(map[chunk.ID][]int)}
+	f := &fileFinder{checker: c, ctx: ctx, found: make(map[fileProblem]bool), lists: make(map[list][]int)}
 	for _, info := range c.set.Newest() {
 		if info.Body == nil {
 			continue
@@ -264,24 +270,28 @@ func (c *checker) findFiles(ctx context.Context) error {
 // Enter implements snapshot.Visitor: shared nodes of trees are visited again,
 // since their files belong to several snapshots. A list is the same in each file
 // that has it: what is wrong with it is known after the first.
-func (f *fileFinder) Enter(id chunk.ID, e *snapshot.Entry) bool {
-	if e == nil || id != e.List.Root {
+func (f *fileFinder) Enter(n snapshot.Mention, e *snapshot.Entry) bool {
+	if e == nil || n.ID != e.List.Root {
 		return true
 	}
-	problems, seen := f.lists[id]
-	for _, n := range problems {
-		f.add(n, e.Key.Path())
+	of := list{*e.List, e.Size}
+	problems, seen := f.lists[of]
+	for _, p := range problems {
+		f.add(p, e.Key.Path())
 	}
 	if !seen {
-		f.lists[id] = nil
+		f.lists[of] = nil
 	}
 	return !seen
 }
 
 // in notes that a file has a problem.
 func (f *fileFinder) in(problem int, e *snapshot.Entry) {
-	if e.List != nil && !slices.Contains(f.lists[e.List.Root], problem) {
-		f.lists[e.List.Root] = append(f.lists[e.List.Root], problem)
+	if e.List != nil {
+		of := list{*e.List, e.Size}
+		if !slices.Contains(f.lists[of], problem) {
+			f.lists[of] = append(f.lists[of], problem)
+		}
 	}
 	f.add(problem, e.Key.Path())
 }

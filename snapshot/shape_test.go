@@ -125,8 +125,8 @@ func (r *recorder) Node(ctx context.Context, id chunk.ID, kind chunk.Kind) ([]by
 // treeVisitor is a visitor that leaves lists out.
 type treeVisitor struct{ visitor }
 
-func (v *treeVisitor) Enter(id chunk.ID, e *snapshot.Entry) bool {
-	return e == nil && v.visitor.Enter(id, nil)
+func (v *treeVisitor) Enter(n snapshot.Mention, e *snapshot.Entry) bool {
+	return e == nil && v.visitor.Enter(n, nil)
 }
 
 func visitTree(t testing.TB, tree snapshot.Tree) *treeVisitor {

@@ -201,9 +201,9 @@ type visitor struct {
 	stop    error
 }
 
-func (v *visitor) Enter(id chunk.ID, _ *snapshot.Entry) bool {
-	old := v.seen[id]
-	v.seen[id] = true
+func (v *visitor) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
+	old := v.seen[n.ID]
+	v.seen[n.ID] = true
 	return !old
 }
 

@@ -6,16 +6,26 @@ import (
 	"github.com/cairn-backup/cairn/chunk"
 )
 
+// Mention is what is said of a node where it is named: by a manifest or an entry of a
+// root, by the node above of any other.
+type Mention struct {
+	ID             chunk.ID
+	Level          uint8
+	Key            Key    // of the first entry; of a node of a tree that is no root
+	Entries, Bytes uint64 // as in Child; for a list only the bytes
+}
+
 // Visitor is told what a tree consists of.
 type Visitor interface {
 	// Enter says whether to read a node, and what is below. e is nil for a node
 	// of the tree; for one of a list it is the file, valid until Enter returns. A visitor
-	// that says no to nodes that it has seen visits what trees share but once.
+	// that says no to nodes that it has seen visits what trees share but once; if it
+	// compares the whole mention, what is said of a node is verified each time.
 	//
 	// It is asked once for each place of the tree, but for a node that a list has
 	// at many places only once a file: a few hostile nodes that name each other
 	// can make a list with more places than there is time for.
-	Enter(id chunk.ID, e *Entry) bool
+	Enter(n Mention, e *Entry) bool
 	// Extent is told of an extent with a chunk: e is the file, valid until
 	// Extent returns.
 	Extent(e *Entry, x Extent) error
@@ -34,8 +44,8 @@ func Visit(ctx context.Context, t Tree, v Visitor) error {
 type visit struct {
 	source NodeSource
 	v      Visitor
-	buf    Leaf              // the one at hand
-	listed map[chunk.ID]bool // nodes of the list at hand that were visited
+	buf    Leaf             // the one at hand
+	listed map[Mention]bool // of the list at hand, that were visited
 }
 
 // node visits a node. above is what is said of it above, nil for the root.
@@ -43,7 +53,11 @@ func (v *visit) node(ctx context.Context, level uint8, n Child, above *Child, b 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !v.v.Enter(n.ID, nil) {
+	m := Mention{ID: n.ID, Level: level}
+	if above != nil {
+		m.Key, m.Entries, m.Bytes = n.Key, n.Entries, n.Bytes
+	}
+	if !v.v.Enter(m, nil) {
 		return nil
 	}
 	p, err := v.source.Node(ctx, n.ID, chunk.Node)
@@ -77,7 +91,7 @@ func (v *visit) leaf(ctx context.Context, p []byte, id chunk.ID, above *Child, b
 	for i := range leaf.Entries {
 		e := &leaf.Entries[i]
 		if e.List != nil {
-			v.listed = make(map[chunk.ID]bool)
+			v.listed = make(map[Mention]bool)
 			if err := v.list(ctx, e, ListItem{e.List.Root, e.Size}, e.List.Level); err != nil {
 				return err
 			}
@@ -98,11 +112,12 @@ func (v *visit) list(ctx context.Context, e *Entry, n ListItem, level uint8) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if v.listed[n.ID] {
+	m := Mention{ID: n.ID, Level: level, Bytes: n.Length}
+	if v.listed[m] {
 		return nil
 	}
-	v.listed[n.ID] = true
-	if !v.v.Enter(n.ID, e) {
+	v.listed[m] = true
+	if !v.v.Enter(m, e) {
 		return nil
 	}
 	var node ListNode
