@@ -375,16 +375,17 @@ func TestPin(t *testing.T) {
 		t.Errorf("after all that: %v", err)
 	}
 
-	for what, c := range map[string]struct {
+	for _, c := range []struct { // in this order: the second takes the place of the first
+		what       string
 		id         seal.RepositoryID
 		generation uint64
-	}{"an older generation": {repositoryID, 3}, "another repository": {other, 1}} {
-		name := refused(what, pin("s3://a", c.id, c.generation))
+	}{{"an older generation", repositoryID, 3}, {"another repository", other, 1}} {
+		name := refused(c.what, pin("s3://a", c.id, c.generation))
 		if err := os.Remove(name); err != nil {
 			t.Fatal(err)
 		}
 		if err := pin("s3://a", c.id, c.generation); err != nil {
-			t.Errorf("%s, after its file was deleted: %v", what, err)
+			t.Errorf("%s, after its file was deleted: %v", c.what, err)
 		}
 	}
 }
