@@ -28,8 +28,11 @@ type Options struct {
 	Paths []string
 	// Streams are further sources, each of which becomes one file.
 	Streams []Stream
+	// Tars are further sources, each of which becomes a tree.
+	Tars []Tar
 
-	// Excludes are patterns of what to leave out, anchored at /.
+	// Excludes are patterns of what to leave out, anchored at /, in archives at their
+	// root.
 	Excludes *gitignore.Set
 	// ExcludeCaches leaves out the contents of directories with a
 	// CACHEDIR.TAG.
@@ -49,7 +52,7 @@ type Options struct {
 	// NoParent reads every file.
 	NoParent bool
 
-	// AllowIncomplete publishes the snapshot when a stream failed, marked
+	// AllowIncomplete publishes the snapshot when a stream or archive failed, marked
 	// incomplete; otherwise nothing is published.
 	AllowIncomplete bool
 	// SkipIfUnchanged publishes nothing if the tree is the parent's.
@@ -98,7 +101,7 @@ type Result struct {
 	Duration time.Duration
 }
 
-// ErrIncomplete: a stream failed, and nothing was published.
+// ErrIncomplete: a stream or archive failed, and nothing was published.
 var ErrIncomplete = errors.New("a source failed; no snapshot was made")
 
 // Snapshot makes a snapshot of all sources in opts.
@@ -113,7 +116,7 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 	if err != nil {
 		return nil, err
 	}
-	if err := checkStreams(opts.Streams); err != nil {
+	if err := checkNames(opts.Streams, opts.Tars); err != nil {
 		return nil, err
 	}
 	start := opts.Now()
@@ -194,8 +197,8 @@ func (s *session) unchanged(ctx context.Context, p *pipeline, root snapshot.Root
 		if e == nil {
 			e = c.Old
 		}
-		of := func(f filesSource) bool { return e.Key == f.key || e.Key.IsBelow(f.key) }
-		if c.Kind != snapshot.MetadataChanged || slices.ContainsFunc(p.fileSources, of) {
+		of := func(t treeSource) bool { return e.Key == t.key || e.Key.IsBelow(t.key) }
+		if c.Kind != snapshot.MetadataChanged || slices.ContainsFunc(p.trees, of) {
 			return false, nil
 		}
 	}

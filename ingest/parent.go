@@ -87,6 +87,9 @@ func (s *session) sourceNames() []string {
 	for _, st := range s.opts.Streams {
 		names = append(names, st.kind()+" "+st.Name)
 	}
+	for _, t := range s.opts.Tars {
+		names = append(names, tarSource+" "+t.Name)
+	}
 	slices.Sort(names)
 	return names
 }

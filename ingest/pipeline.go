@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
@@ -40,9 +41,10 @@ type pipeline struct {
 
 	dirs openDirs
 
-	unreadable  atomic.Int64
-	fileSources []filesSource     // in key order
-	sources     []snapshot.Source // streams, as they end
+	unreadable atomic.Int64
+	trees      []treeSource      // in key order
+	sources    []snapshot.Source // streams, as they end
+	members    []*members        // of archives
 }
 
 // Queue lengths. Long enough that nobody waits for a neighbour that is only a
@@ -55,10 +57,13 @@ const (
 	spareBuffers = 2   // chunks on their way more than workers
 )
 
-// filesSource is a path that was asked for, with what was found there.
-type filesSource struct {
+// treeSource is a source that becomes a tree, with what was found there.
+type treeSource struct {
+	kind   string
+	name   string // of files: the path that was asked for
+	tar    *Tar   // nil: of files
 	key    snapshot.Key
-	path   string
+	status snapshot.Status
 	totals snapshot.Totals // added to by the sequencer
 }
 
@@ -72,6 +77,11 @@ type job struct {
 	dirs    int           // different directories of small
 	parts   atomic.Int32  // what is still to do: the bundle, and each large file
 	done    chan struct{} // closed when all parts are done; nil if there were none
+
+	// Of an archive's members, which come in any order:
+	members *members      // where the entries go instead of the tree, if not nil
+	read    []byte        // contents of the small files
+	taken   chan struct{} // closed when the sequencer took the job, if not nil
 }
 
 // partDone notes that the bundle or a large file is done.
@@ -93,6 +103,7 @@ func (p *pipeline) newJob() *job {
 		clear(j.entries)
 		j.entries, j.changes, j.links = j.entries[:0], j.changes[:0], j.links[:0]
 		j.small, j.large, j.dirs, j.done = j.small[:0], j.large[:0], 0, nil
+		j.members, j.read, j.taken = nil, j.read[:0], nil
 		return j
 	default:
 		return new(job)
@@ -123,9 +134,14 @@ func newPipeline(s *session) (*pipeline, error) {
 		if err != nil {
 			return nil, fmt.Errorf("source: %w", err)
 		}
-		p.fileSources = append(p.fileSources, filesSource{key: key, path: path})
+		p.trees = append(p.trees, treeSource{kind: fileSource, name: path, key: key})
 	}
-	slices.SortFunc(p.fileSources, func(a, b filesSource) int { return strings.Compare(string(a.key), string(b.key)) })
+	for i := range s.opts.Tars {
+		t := &s.opts.Tars[i]
+		key, _ := t.key() // checked before
+		p.trees = append(p.trees, treeSource{kind: tarSource, name: t.Name, tar: t, key: key})
+	}
+	slices.SortFunc(p.trees, func(a, b treeSource) int { return strings.Compare(string(a.key), string(b.key)) })
 	p.buffers = make(chan []byte, p.inFlight)
 	p.cutting = make([]byte, 2*split.Params().Max)
 	return p, nil
@@ -155,11 +171,14 @@ func (p *pipeline) run(ctx context.Context) (root snapshot.Root, err error) {
 	})
 	err = g.Wait()
 	p.dirs.closeAll()
+	for _, m := range p.members {
+		err = errors.Join(err, m.close())
+	}
 	if err != nil {
 		return root, err
 	}
-	for _, f := range p.fileSources {
-		p.sources = append(p.sources, snapshot.Source{Kind: fileSource, Name: []byte(f.path), Totals: f.totals})
+	for _, t := range p.trees {
+		p.sources = append(p.sources, snapshot.Source{Kind: t.kind, Name: []byte(t.name), Status: t.status, Totals: t.totals})
 	}
 	return root, nil
 }

@@ -60,6 +60,9 @@ func (p *pipeline) sequence() (root snapshot.Root, err error) {
 		if err := s.take(j); err != nil {
 			return root, err
 		}
+		if j.taken != nil {
+			close(j.taken)
+		}
 		select {
 		case p.free <- j:
 		default:
@@ -73,8 +76,11 @@ func (p *pipeline) sequence() (root snapshot.Root, err error) {
 	return s.tree.Finish(p.ctx)
 }
 
-// take adds a job's entries to the tree.
+// take adds a job's entries to the tree, or to the members of an archive.
 func (s *sequencer) take(j *job) error {
+	if j.members != nil {
+		return j.members.take(j.entries)
+	}
 	for _, l := range j.links {
 		s.link(&j.entries[l.entry], l)
 	}
@@ -118,8 +124,8 @@ func (s *sequencer) link(e *snapshot.Entry, l linkWork) {
 // count adds an entry to the totals of the snapshot and of its source.
 func (s *sequencer) count(e *snapshot.Entry, c Change) {
 	add(&s.totals, e, c)
-	for i := s.of; i < len(s.fileSources); i++ {
-		if src := &s.fileSources[i]; e.Key == src.key || e.Key.IsBelow(src.key) {
+	for i := s.of; i < len(s.trees); i++ {
+		if src := &s.trees[i]; e.Key == src.key || e.Key.IsBelow(src.key) {
 			add(&src.totals, e, c)
 			s.of = i
 			return

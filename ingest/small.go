@@ -13,7 +13,9 @@ import (
 
 // smallWork is a small file of a job.
 type smallWork struct {
-	entry int // in the job's entries
+	entry    int    // in the job's entries
+	contents []byte // of a member of an archive, which was read already; else nil
+
 	dir   *dirHandle
 	name  string
 	stat  fsmeta.Stat
@@ -48,6 +50,10 @@ func (w *worker) bundle(j *job) error {
 	first := 0
 	for i := range j.small {
 		s := &j.small[i]
+		if s.contents != nil {
+			w.add(j, s)
+			continue
+		}
 		err := w.read(j, s)
 		s.dir.release()
 		if err != nil {
@@ -84,6 +90,14 @@ func (w *worker) store(j *job, first, end int) error {
 		}
 	}
 	return nil
+}
+
+// add appends contents that were read before to the bundle.
+func (w *worker) add(j *job, s *smallWork) {
+	start := len(w.buf)
+	w.buf = append(w.buf, s.contents...)
+	w.opts.Observer.Progress.BytesDone.Add(int64(len(s.contents)))
+	w.place(j, &j.entries[s.entry], s.entry, start)
 }
 
 // read appends a file's contents to the bundle. A file that changes while it

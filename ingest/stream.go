@@ -16,12 +16,13 @@ import (
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
-// Kinds of sources, as they stand in manifests. For streams it is also the
+// Kinds of sources, as they stand in manifests. For all but files it is also the
 // first component of the path in the snapshot.
 const (
 	fileSource    = "files"
 	stdinSource   = "stdin"
 	commandSource = "command"
+	tarSource     = "tar"
 )
 
 // Stream is a source that becomes one file: what a reader delivers, or what a
@@ -48,24 +49,40 @@ func (s *Stream) kind() string {
 
 func (s *Stream) key() (snapshot.Key, error) { return snapshot.KeyOf(s.kind() + "/" + s.Name) }
 
-// checkStreams refuses names that are no paths or that two streams have.
-func checkStreams(streams []Stream) error {
+// checkNames refuses names that are no paths, or where two sources would be in each
+// other's way.
+func checkNames(streams []Stream, tars []Tar) error {
 	seen := make(map[snapshot.Key]bool)
-	for i := range streams {
-		s := &streams[i]
-		k, err := s.key()
+	check := func(what, name string, k snapshot.Key, err error) error {
 		switch {
+		case name == "":
+			return fmt.Errorf("a %s has no name", what)
 		case err != nil:
-			return fmt.Errorf("name %q of a stream: %w", s.Name, err)
-		case s.Name == "" || s.Reader == nil && s.Command == "":
-			return fmt.Errorf("stream %q has no name, or neither a reader nor a command", s.Name)
+			return fmt.Errorf("name %q of a %s: %w", name, what, err)
 		}
 		for other := range seen {
 			if other == k || other.IsBelow(k) || k.IsBelow(other) {
-				return fmt.Errorf("two streams have the name %q", s.Name)
+				return fmt.Errorf("two %ss have the name %q", what, name)
 			}
 		}
 		seen[k] = true
+		return nil
+	}
+	for i := range streams {
+		s := &streams[i]
+		k, err := s.key()
+		if err == nil && s.Reader == nil && s.Command == "" {
+			err = errors.New("there is neither a reader nor a command")
+		}
+		if err := check("stream", s.Name, k, err); err != nil {
+			return err
+		}
+	}
+	for i := range tars {
+		k, err := tars[i].key()
+		if err := check("tar archive", tars[i].Name, k, err); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -94,6 +111,20 @@ func (p *pipeline) produce() error {
 			return err
 		}
 		last = k
+	}
+	// The kind of archives is the last in the order of keys.
+	for i := range p.trees {
+		t := &p.trees[i]
+		if t.tar == nil {
+			continue
+		}
+		if err := p.parents(last, t.key); err != nil {
+			return err
+		}
+		if err := p.archive(t); err != nil {
+			return err
+		}
+		last = t.key
 	}
 	p.parent.finish(p.ctx)
 	if p.parent != nil {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -27,12 +28,13 @@ func (p *program) snapshotCommand() *cli.Command {
 		Aliases:   []string{"backup"},
 		Usage:     "make one snapshot of all sources",
 		ArgsUsage: "SOURCE...",
-		Description: "A SOURCE is a path, or - for the standard input. All sources become one\n" +
+		Description: "A SOURCE is a path, - for the standard input, or tar:FILE (tar:-) for what is in\n" +
+			"a tar archive, also compressed with gzip, zstd or bzip2. All sources become one\n" +
 			"snapshot, published at once or not at all.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "command", Usage: "take the output of a command, as `NAME=CMD`; it must end with status 0"},
-			&cli.StringFlag{Name: "stdin-name", Value: "stdin", Usage: "`NAME` of the standard input in the snapshot"},
-			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "leave out what fits `PATTERN` (as in gitignore, anchored at /)"},
+			&cli.StringFlag{Name: "stdin-name", Value: "stdin", Usage: "`NAME` of the standard input, and of tar:-, in the snapshot"},
+			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "leave out what fits `PATTERN` (as in gitignore, anchored at /, in archives at their root)"},
 			&cli.StringSliceFlag{Name: "exclude-file", Usage: "read such patterns from `FILE`"},
 			&cli.BoolFlag{Name: "exclude-caches", Usage: "leave out the contents of directories with a CACHEDIR.TAG"},
 			&cli.StringSliceFlag{Name: "files-from", Usage: "read further paths from `FILE` (- is the standard input), one a line"},
@@ -55,6 +57,7 @@ func (p *program) snapshot(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer closeTars(opts)
 	r, err := p.open(c)
 	if err != nil {
 		return err
@@ -135,10 +138,13 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		case hasScheme && hasPassword(a):
 			return usagef("the URL of the %s source contains a password, which the process list and the shell's history would show; remove it, and %s",
 				scheme, betterWay(scheme))
-		case hasScheme || strings.HasPrefix(a, "tar:"):
-			if !hasScheme {
-				scheme = "tar"
+		case strings.HasPrefix(a, "tar:"):
+			t, err := p.tarSource(c, strings.TrimPrefix(a, "tar:"))
+			if err != nil {
+				return err
 			}
+			opts.Tars = append(opts.Tars, *t)
+		case hasScheme:
 			return usagef("source %s: this version of cairn has no %s sources; write ./%s if it is a path", a, scheme, a)
 		default:
 			opts.Paths = append(opts.Paths, a)
@@ -158,10 +164,58 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		}
 		opts.Paths = append(opts.Paths, paths...)
 	}
-	if len(opts.Paths)+len(opts.Streams) == 0 {
-		return usagef("what to take? give at least one path, -, or --command")
+	if len(opts.Paths)+len(opts.Streams)+len(opts.Tars) == 0 {
+		return usagef("what to take? give at least one path, -, tar:FILE, or --command")
+	}
+	return p.oneReader(c, opts)
+}
+
+// oneReader refuses a standard input that is to be two things.
+func (p *program) oneReader(c *cli.Context, opts *ingest.Options) error {
+	var users []string
+	for _, s := range opts.Streams {
+		if s.Reader == p.Stdin {
+			users = append(users, "-")
+		}
+	}
+	for _, t := range opts.Tars {
+		if t.Reader == p.Stdin {
+			users = append(users, "tar:-")
+		}
+	}
+	for _, f := range c.StringSlice("files-from") {
+		if f == "-" {
+			users = append(users, "--files-from -")
+		}
+	}
+	if len(users) > 1 {
+		return usagef("the standard input can be read once, and not for %s", strings.Join(users, " and "))
 	}
 	return nil
+}
+
+// tarSource opens an archive.
+func (p *program) tarSource(c *cli.Context, name string) (*ingest.Tar, error) {
+	switch name {
+	case "":
+		return nil, usagef("tar: what file? give tar:FILE, or tar:- for the standard input")
+	case "-":
+		return &ingest.Tar{Name: c.String("stdin-name"), Reader: p.Stdin}, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open archive: %w", err)
+	}
+	return &ingest.Tar{Name: filepath.Base(name), Reader: f}, nil
+}
+
+// closeTars closes the archives that were opened.
+func closeTars(opts *ingest.Options) {
+	for _, t := range opts.Tars {
+		if f, ok := t.Reader.(*os.File); ok && f != os.Stdin {
+			f.Close() // only read from
+		}
+	}
 }
 
 // hasPassword reports whether a URL has a password, where URLs have one or
