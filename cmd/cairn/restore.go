@@ -20,15 +20,16 @@ func (p *program) restoreCommand() *cli.Command {
 		Usage:     "restore files from a snapshot",
 		ArgsUsage: "SNAPSHOT[:PATH]",
 		Description: "Without PATH, /srv/x goes to DIR/srv/x. With one, the contents of that directory\n" +
-			"go into DIR.",
+			"go into DIR. With --tar, a tar archive is written that extracts to the same.",
 		Flags: append(filterFlags(),
 			&cli.StringFlag{Name: "target", Aliases: []string{"t"}, Usage: "restore into `DIR`"},
+			&cli.StringFlag{Name: "tar", Usage: "write a tar archive to `FILE` instead (- is the standard output)"},
 			&cli.StringSliceFlag{Name: "include", Aliases: []string{"i"}, Usage: "restore only what fits `PATTERN` (as in gitignore), with all below"},
 			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "do not restore what fits `PATTERN`"},
 			&cli.StringFlag{Name: "overwrite", Value: "always", Usage: "what is there already: `MODE` always, if-changed, if-newer or never"},
 			&cli.BoolFlag{Name: "delete", Usage: "delete what is in the target but not in the snapshot"},
 			&cli.BoolFlag{Name: "verify", Usage: "read back and compare what was restored"},
-			&cli.BoolFlag{Name: "allow-damaged", Usage: "restore what is left of damaged files, as NAME.cairn-damaged"},
+			&cli.BoolFlag{Name: "allow-damaged", Usage: "restore what is left of damaged files, as NAME.cairn-damaged (in a tar archive under their names)"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would be done"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask before something is overwritten or deleted"},
 		),
@@ -49,6 +50,11 @@ func (p *program) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("tar") {
+		if err := p.tarUsage(c); err != nil {
+			return err
+		}
+	}
 	r, err := p.openToRead(c)
 	if err != nil {
 		return err
@@ -59,15 +65,29 @@ func (p *program) restore(c *cli.Context) error {
 		return err
 	}
 	o.Snapshot, o.Path = s.Snapshot, s.path
-	if o.DryRun {
+	switch {
+	case o.DryRun:
 		return p.restorePlan(c, r, *o)
+	case c.IsSet("tar"):
+		return p.restoreTar(c, r, s, *o)
 	}
 	if err := p.confirmRestore(c, r, *o); err != nil {
 		return err
 	}
 	o.Observer = p.restoreObserver()
-	counters := o.Observer.Progress
-	stop, err := p.show(c, func() string {
+	stop, err := p.showRestore(c, o.Observer.Progress)
+	if err != nil {
+		return err
+	}
+	p.interrupted = "interrupted; some files are restored, each whole; run it again for the rest (quicker with --overwrite if-changed)"
+	res, err := restore.Directory(c.Context, r, *o)
+	stop()
+	return p.restoreDone(s, res, err)
+}
+
+// showRestore shows the progress of a restore until the function that it returns is called.
+func (p *program) showRestore(c *cli.Context, counters *restore.Progress) (stop func(), err error) {
+	return p.show(c, func() string {
 		line := fmt.Sprintf("%s files, %s restored", termui.Count(counters.FilesDone.Load()), termui.Size(counters.BytesDone.Load()))
 		if counters.WalkFinished.Load() {
 			line += " of " + termui.Size(counters.Bytes.Load())
@@ -79,21 +99,14 @@ func (p *program) restore(c *cli.Context) error {
 			"files": counters.Files.Load(), "bytes": counters.Bytes.Load(), "walk_finished": counters.WalkFinished.Load(),
 		}
 	})
-	if err != nil {
-		return err
-	}
-	p.interrupted = "interrupted; some files are restored, each whole; run it again for the rest (quicker with --overwrite if-changed)"
-	res, err := restore.Directory(c.Context, r, *o)
-	stop()
-	return p.restoreDone(s, res, err)
 }
 
 func (p *program) restoreOptions(c *cli.Context) (*restore.Options, error) {
 	o := &restore.Options{
 		Target: c.String("target"), Delete: c.Bool("delete"), DryRun: c.Bool("dry-run"), Verify: c.Bool("verify"), AllowDamaged: c.Bool("allow-damaged"),
 	}
-	if o.Target == "" {
-		return nil, usagef("where to? give --target DIR")
+	if o.Target == "" && c.String("tar") == "" {
+		return nil, usagef("where to? give --target DIR, or --tar FILE")
 	}
 	mode, ok := overwriteModes[c.String("overwrite")]
 	if !ok {
@@ -132,7 +145,11 @@ func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Opti
 			}
 		}
 	}
-	res, err := restore.Plan(c.Context, r, o)
+	plan := restore.Plan
+	if c.IsSet("tar") {
+		plan = planTar
+	}
+	res, err := plan(c.Context, r, o)
 	if res == nil {
 		return err
 	}
