@@ -1,0 +1,491 @@
+package ingest_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/internal/gitignore"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// archived is a member of a tar to be made.
+type archived struct {
+	tar.Header
+	contents string
+}
+
+// file is a regular file in a tar.
+func file(name, contents string) archived {
+	return archived{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o640, Uid: 7, Gid: 8, ModTime: time.Unix(1e9, 5), Format: tar.FormatPAX}, contents}
+}
+
+// kind is a member of another type.
+func kind(flag byte, name, linkname string) archived {
+	m := file(name, "")
+	m.Typeflag, m.Linkname = flag, linkname
+	return m
+}
+
+// makeTar returns a tar of the members.
+func makeTar(t testing.TB, members ...archived) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, m := range members {
+		m.Size = int64(len(m.contents))
+		if err := w.WriteHeader(&m.Header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, m.contents); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// archive makes a snapshot of nothing but a tar, which is at tar/x in it.
+func archive(p []byte) func(*ingest.Options) {
+	return func(o *ingest.Options) {
+		o.Paths, o.Tars = nil, []ingest.Tar{{Name: "x", Reader: bytes.NewReader(p)}}
+	}
+}
+
+// paths returns what is in the archive of a snapshot.
+func (v *view) paths() []string { return v.below("tar/x") }
+
+func (v *view) wantPaths(names ...string) {
+	v.w.Helper()
+	slices.Sort(names)
+	if got := v.paths(); !slices.Equal(got, names) {
+		v.w.Errorf("of the archive there is\n%q, want\n%q", got, names)
+	}
+}
+
+func TestTar(t *testing.T) {
+	w := newWorld(t)
+	big := string(random(1, 3<<20))
+	attrs := file("attrs", "x")
+	attrs.PAXRecords = map[string]string{
+		"SCHILY.xattr.user.a%3Db": "1\x002", "SCHILY.xattr.user.gone": "raw", "LIBARCHIVE.xattr.user.gone": "b3RoZXI",
+		"SCHILY.acl.access":    "user::rw-,user:1000:r--,user:nobody-knows:rwx:77,group::r--,mask::rw-,other::---",
+		"RHT.security.selinux": "system_u:object_r:t",
+	}
+	attrs.ChangeTime = time.Unix(2e9, 7)
+	dev := kind(tar.TypeBlock, "dev", "")
+	dev.Devmajor, dev.Devminor = 259, 70000
+	sticky := kind(tar.TypeDir, "dir/", "")
+	sticky.Mode, sticky.Uid, sticky.Uname = 0o1777, 3e9, "böb"
+	old := file("old", "before the epoch")
+	old.ModTime = time.Unix(-5, 250)
+	o := w.clean(archive(makeTar(t,
+		kind(tar.TypeDir, "./", ""), file("./z", "last of all"), sticky, file("dir/sub/\xff\xfe", "bytes"), file("dir//./deep", big), file("empty", ""),
+		attrs, dev, kind(tar.TypeChar, "null", ""), kind(tar.TypeFifo, "fifo", ""), kind(tar.TypeSymlink, "link", "../../etc/passwd"), old,
+		kind(tar.TypeCont, "cont", ""), file("old", "what comes later counts"), file("implied/by/this", "1"),
+	)))
+	v := w.view(o.ID)
+	v.wantPaths("z", "dir", "dir/sub", "dir/sub/\xff\xfe", "dir/deep", "empty", "attrs", "dev", "null", "fifo", "link", "old", "cont", "implied", "implied/by", "implied/by/this")
+	for path, want := range map[string]string{
+		"z": "last of all", "dir/deep": big, "dir/sub/\xff\xfe": "bytes", "empty": "", "old": "what comes later counts", "implied/by/this": "1", "cont": "",
+	} {
+		v.wantContents("tar/x/"+path, []byte(want))
+		if e := v.entry("tar/x/" + path); e.Hash != v.contentHash(e, []byte(want)) {
+			t.Errorf("%s has another content hash than a file would", path)
+		}
+	}
+	root := v.entry("tar/x")
+	if root.Mode != 0o640 || root.UID != 7 || root.Mtime != (snapshot.Time{Sec: 1e9, Nsec: 5}) || root.Type != snapshot.Directory {
+		t.Errorf("the archive itself is %+v", root)
+	}
+	if e := v.entry("tar/x/dir"); e.Mode != 0o1777 || e.UID != 3e9 || e.User != "böb" || e.GID != 8 {
+		t.Errorf("dir is %+v", e)
+	}
+	if e := v.entry("tar/x/implied/by"); e.Type != snapshot.Directory || e.Mode != 0o755 || e.UID != 7 || e.Mtime.Sec != 1e9 {
+		t.Errorf("a directory that the archive lacks is %+v", e)
+	}
+	if e := v.entry("tar/x/dev"); e.Type != snapshot.BlockDevice || e.Device != unix.Mkdev(259, 70000) {
+		t.Errorf("dev is %+v", e)
+	}
+	if e := v.entry("tar/x/link"); e.Type != snapshot.Symlink || string(e.Target) != "../../etc/passwd" {
+		t.Errorf("link is %+v", e)
+	}
+	e := v.entry("tar/x/attrs")
+	want := []snapshot.Xattr{
+		{Name: "security.selinux", Value: []byte("system_u:object_r:t\x00")},
+		{Name: "system.posix_acl_access", Value: []byte("\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x07\x00\x4d\x00\x00\x00" +
+			"\x02\x00\x04\x00\xe8\x03\x00\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff")},
+		{Name: "user.a=b", Value: []byte("1\x002")}, {Name: "user.gone", Value: []byte("other")},
+	}
+	if fmt.Sprintf("%q", e.Xattrs) != fmt.Sprintf("%q", want) || e.Ctime != (snapshot.Time{Sec: 2e9, Nsec: 7}) {
+		t.Errorf("attributes are\n%q\nwant\n%q\nctime %v", e.Xattrs, want, e.Ctime)
+	}
+	if s := source(t, o.Sources, "tar", "x"); s.Status != snapshot.Complete || s.Totals.Files != 8 || s.Totals.Dirs != 5 || s.Totals.Others != 4 {
+		t.Errorf("the source is %+v", s)
+	}
+}
+
+// A hard link is to what had the name when the link was made.
+func TestTarHardLinks(t *testing.T) {
+	w := newWorld(t)
+	o := w.clean(archive(makeTar(t,
+		file("a", "first"), kind(tar.TypeLink, "b", "./a"), kind(tar.TypeLink, "chain", "b"), kind(tar.TypeLink, "chain2", "chain"),
+		file("a", "second"), kind(tar.TypeLink, "c", "a"), kind(tar.TypeLink, "a", "a"),
+		kind(tar.TypeSymlink, "s", "nowhere"), kind(tar.TypeLink, "s2", "/s"), file("alone", "x"),
+		file("big", string(random(1, 1<<20))), kind(tar.TypeLink, "0big", "big"),
+	)), func(o *ingest.Options) {
+		report := o.Observer.Problem
+		o.Observer.Problem = func(path string, err error, fatal bool) {
+			if path != "tar/x" || fatal { // of the slash
+				report(path, err, fatal)
+			}
+		}
+	})
+	v := w.view(o.ID)
+	groups := make(map[uint64][]string)
+	for path, want := range map[string]string{
+		"a": "second", "b": "first", "chain": "first", "chain2": "first", "c": "second", "alone": "x", "big": string(random(1, 1<<20)), "0big": string(random(1, 1<<20)),
+	} {
+		v.wantContents("tar/x/"+path, []byte(want))
+	}
+	for _, path := range v.paths() {
+		if e := v.entry("tar/x/" + path); e.HasLink {
+			groups[e.Link] = append(groups[e.Link], path)
+		}
+	}
+	var got []string
+	for _, g := range groups {
+		got = append(got, strings.Join(g, " "))
+	}
+	slices.Sort(got)
+	if want := []string{"0big big", "a c", "b chain chain2", "s s2"}; !slices.Equal(got, want) {
+		t.Errorf("these are linked: %q, want %q", got, want)
+	}
+	if e := v.entry("tar/x/s2"); e.Type != snapshot.Symlink || string(e.Target) != "nowhere" {
+		t.Errorf("s2 is %+v", e)
+	}
+}
+
+// What can't be in the tree is named, and the rest is there.
+func TestTarProblems(t *testing.T) {
+	good := file("good", "good")
+	chain := []archived{file("l0", "x")}
+	for i := range 70 {
+		chain = append(chain, kind(tar.TypeLink, fmt.Sprint("l", i+1), fmt.Sprint("l", i)))
+	}
+	acl := file("acl", "x")
+	acl.PAXRecords = map[string]string{"SCHILY.acl.access": "user::rw-,user:nobody-has-this-name:rwx,group::r--,mask::rwx,other::---"}
+	odd := file("odd", "x")
+	odd.PAXRecords = map[string]string{"SCHILY.acl.ace": "everyone@:r"}
+	for _, test := range []struct {
+		name    string
+		members []archived
+		path    string
+		says    string
+		left    []string // in the snapshot besides good
+		warning bool
+	}{
+		{"up", []archived{file("a/../../etc/passwd", "x")}, "tar/x/a/../../etc/passwd", `".."`, nil, false},
+		{"no name", []archived{file(".", "")}, "tar/x/.", "without a name", nil, false},
+		{"long name", []archived{file(strings.Repeat("n", 256), "x")}, "tar/x/" + strings.Repeat("n", 256), "255 bytes", nil, false},
+		{"long path", []archived{file(strings.Repeat("n/", 40000)+"x", "x")}, "tar/x/" + strings.Repeat("n/", 40000) + "x", "64 KiB", nil, false},
+		{"absolute", []archived{file("/etc/x", "x"), file("//y", "y")}, "tar/x", "without it", []string{"etc", "etc/x", "y"}, true},
+		{"forward link", []archived{kind(tar.TypeLink, "l", "later"), file("later", "x")}, "tar/x/l", `to "tar/x/later", which does not stand before it`, []string{"later"}, false},
+		{"link to a directory", []archived{kind(tar.TypeDir, "d/", ""), kind(tar.TypeLink, "l", "d")}, "tar/x/l", "is a directory", []string{"d"}, false},
+		{"link out", []archived{kind(tar.TypeLink, "l", "../x")}, "tar/x/l", "a name that can't be one", nil, false},
+		{"below a file", []archived{file("a", "x"), file("a/b", "y")}, "tar/x/a/b", "no directory", []string{"a"}, false},
+		{"below a link", []archived{kind(tar.TypeSymlink, "lib", "usr/lib"), file("lib/x", "y"), file("lib.so", "z")}, "tar/x/lib/x", "no directory", []string{"lib", "lib.so"}, false},
+		{"long chain", chain, "tar/x/l66", "more than 64 links", nil, false},
+		{"acl", []archived{acl}, "tar/x/acl", "nobody-has-this-name", []string{"acl"}, false},
+		{"odd record", []archived{odd, odd}, "tar/x", "SCHILY.acl.ace", []string{"odd"}, true},
+		{"odd type", []archived{kind('Q', "q", "")}, "tar/x/q", "unknown type", []string{"q"}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			o := w.snap(archive(makeTar(t, append(test.members, good)...)))
+			p := o.problem(t, test.path)
+			if !strings.Contains(p.err.Error(), test.says) || p.fatal == test.warning || o.Partial == test.warning {
+				t.Errorf("%v (fatal %t, partial %t)", p.err, p.fatal, o.Partial)
+			}
+			v := w.view(o.ID)
+			v.wantContents("tar/x/good", []byte("good"))
+			if test.name != "long chain" {
+				v.wantPaths(append(test.left, "good")...)
+			}
+		})
+	}
+}
+
+// A member that several names lead to is found among those that are left out, too.
+func TestTarExcludes(t *testing.T) {
+	w := newWorld(t)
+	set := gitignore.New("/")
+	for _, p := range []string{"*.o", "/top", "!keep.o"} {
+		w.must(set.Add(p, "test"))
+	}
+	big := string(random(1, 1<<20))
+	o := w.snap(archive(makeTar(t, file("top/a", big), file("sub/top", "b"), file("c.o", big), file("keep.o", "d"), kind(tar.TypeLink, "l", "c.o"))),
+		func(o *ingest.Options) { o.Excludes = set })
+	w.view(o.ID).wantPaths("sub", "sub/top", "keep.o")
+	if p := o.problem(t, "tar/x/l"); !p.fatal || !strings.Contains(p.err.Error(), "left out") {
+		t.Errorf("the link to what is left out: %v", p.err)
+	}
+	if o.Totals.NewRaw > 1<<19 {
+		t.Errorf("%d bytes were stored, of which the snapshot needs none", o.Totals.NewRaw)
+	}
+}
+
+func gzipped(p []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write(p)
+	w.Close()
+	return b.Bytes()
+}
+
+func zstded(t *testing.T, p []byte) []byte {
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll(p, nil)
+}
+
+func TestTarPacked(t *testing.T) {
+	plain := makeTar(t, file("f", "contents"), file("g", string(random(1, 1<<20))))
+	half := len(plain) / 2
+	bzip2ed, err := base64.StdEncoding.DecodeString(bzip2Tar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string][]byte{
+		"plain": plain, "gzip": gzipped(plain), "gzip of two members": slices.Concat(gzipped(plain[:half]), gzipped(plain[half:])),
+		"zstd": zstded(t, plain), "zstd of two frames": slices.Concat(zstded(t, plain[:half]), zstded(t, plain[half:])),
+		"zstd behind a skippable frame": slices.Concat([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00skip"), zstded(t, plain)),
+		"record of zeros":               slices.Concat(plain, make([]byte, 10240)), "bzip2": bzip2ed,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			o := w.clean(archive(p))
+			v := w.view(o.ID)
+			if name == "bzip2" {
+				v.wantContents("tar/x/f", []byte("bzip2\n"))
+				return
+			}
+			v.wantContents("tar/x/f", []byte("contents"))
+			v.wantContents("tar/x/g", random(1, 1<<20))
+		})
+	}
+}
+
+// bzip2Tar is a tar with the file f.
+const bzip2Tar = "QlpoOTFBWSZTWaCMTKkAAG77gMmQAARAAHUAAADxIF4QCAggAFRCnqYTahiYam9QSU1BppptQMQfcyGQgjihCNa00HnKKBEAdh8BNARuyJFKOFSj4GwsP2A0FMzIti7kinChIUEYmVI="
+
+// wantFailed demands that a tar is no source, for the reason given, and that nothing of it
+// is in a snapshot for all that.
+func (w *world) wantFailed(r io.Reader, says string) {
+	w.Helper()
+	edit := func(o *ingest.Options) { o.Paths, o.Tars = nil, []ingest.Tar{{Name: "x", Reader: r}} }
+	o, err := w.try(w.Context(), edit)
+	if !errors.Is(err, ingest.ErrIncomplete) {
+		w.Fatalf("the error is %v, want ErrIncomplete", err)
+	}
+	if p := o.problem(w.T, "tar/x"); !p.fatal || !strings.Contains(p.err.Error(), says) {
+		w.Errorf("the problem is %q, want %q", p.err, says)
+	}
+	if left := append(w.names("snapshots/"), w.names("leases/")...); len(left) > 0 {
+		w.Errorf("%q is there", left)
+	}
+}
+
+func TestTarBroken(t *testing.T) {
+	plain := makeTar(t, file("f", "contents"), file("g", string(random(1, 600<<10))))
+	badSum := gzipped(plain)
+	badSum[len(badSum)-6] ^= 1
+	global := slices.Concat(makeTar(t, archived{tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": "all"}}, ""})[:1024], plain)
+	badHeader := slices.Clone(plain)
+	badHeader[2048+20] ^= 1
+	for _, test := range []struct {
+		name string
+		in   []byte
+		says string
+	}{
+		{"empty", nil, "is empty"},
+		{"text", []byte(strings.Repeat("no tar at all\n", 100)), "no tar archive"},
+		{"short text", []byte("hello"), "cut off"},
+		{"no end", plain[:len(plain)-1024], "without the two blocks"},
+		{"half an end", plain[:len(plain)-512], "without the two blocks"},
+		{"garbage", append(slices.Clone(plain), "x"...), "goes on behind its end"},
+		{"two archives", slices.Concat(plain, plain), "goes on behind its end"},
+		{"bad header", badHeader, "damaged near byte"},
+		{"bad checksum", badSum, "gzip"},
+		{"gzip without its sum", gzipped(plain)[:len(gzipped(plain))-8], "gzip"},
+		{"garbage behind gzip", append(gzipped(plain), "garbage"...), "gzip"},
+		{"cut zstd", zstded(t, plain)[:1000], "zstd"},
+		{"garbage behind zstd", append(zstded(t, plain), "garbage"...), "zstd"},
+		{"xz", []byte("\xfd7zXZ\x00..."), "xz -dc FILE | cairn snapshot tar:-"},
+		{"lz4", []byte("\x04\x22\x4d\x18..."), "lz4 -dc"},
+		{"volume", makeTar(t, kind('M', "m", ""), file("f", "x")), "one volume"},
+		{"global path", global, "one path"},
+	} {
+		t.Run(test.name, func(t *testing.T) { newWorld(t).wantFailed(bytes.NewReader(test.in), test.says) })
+	}
+	t.Run("reader", func(t *testing.T) {
+		newWorld(t).wantFailed(io.MultiReader(bytes.NewReader(plain[:2000]), iotest.ErrReader(errors.New("broken"))), "broken")
+	})
+	t.Run("allowed", func(t *testing.T) {
+		w := newWorld(t)
+		w.write("file", []byte("x"))
+		o := w.snap(allowIncomplete, func(o *ingest.Options) {
+			o.Tars = []ingest.Tar{{Name: "bad", Reader: bytes.NewReader(plain[:5000])}, {Name: "good", Reader: bytes.NewReader(plain)}}
+		})
+		v := w.view(o.ID)
+		v.wantContents("tar/good/f", []byte("contents"))
+		v.wantContents(w.path("file"), []byte("x"))
+		if _, ok := v.entries["tar/bad"]; ok || !o.Partial {
+			t.Error("some of the broken archive is in the snapshot, or that is not marked")
+		}
+		if s := source(t, v.info.Body.Sources, "tar", "bad"); s.Status != snapshot.Failed {
+			t.Errorf("the broken source is %+v", s)
+		}
+	})
+}
+
+// Wherever an archive is cut off, it is found out.
+func TestTarCutAnywhere(t *testing.T) {
+	long := file(strings.Repeat("long/", 40)+"name", "contents")
+	long.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y"}
+	plain := makeTar(t, file("f", "contents"), kind(tar.TypeDir, "d/", ""), long, file("zeros", strings.Repeat("\x00", 3000)))
+	packed := gzipped(plain)
+	w := newWorld(t)
+	for n := 0; n < len(plain); n += 256 {
+		w.wantFailed(bytes.NewReader(plain[:n]), "")
+	}
+	for n := range packed {
+		if n%16 == 0 || n > len(packed)-20 {
+			w.wantFailed(bytes.NewReader(packed[:n]), "")
+		}
+	}
+}
+
+func TestTarGlobals(t *testing.T) {
+	w := newWorld(t)
+	global := func(records map[string]string) archived {
+		return archived{tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: records}, ""}
+	}
+	own := file("own", "x")
+	own.PAXRecords = map[string]string{"SCHILY.xattr.user.all": "mine"}
+	o := w.clean(archive(makeTar(t,
+		global(map[string]string{"comment": "2d7c4d", "mtime": "-1.5", "uname": "all", "SCHILY.xattr.user.all": "ours", "uid": "4000000"}),
+		file("a", "x"), own, global(map[string]string{"uname": "", "mtime": "17"}), file("b", "x"),
+	)))
+	v := w.view(o.ID)
+	a, own1, b := v.entry("tar/x/a"), v.entry("tar/x/own"), v.entry("tar/x/b")
+	if a.User != "all" || a.UID != 4000000 || string(a.Xattrs[0].Value) != "ours" {
+		t.Errorf("a is %+v", a)
+	}
+	// Its header has a time of its own in a record, as it is not whole seconds.
+	if own1.Mtime != (snapshot.Time{Sec: 1e9, Nsec: 5}) || string(own1.Xattrs[0].Value) != "mine" {
+		t.Errorf("own is %+v", own1)
+	}
+	if b.User != "" || b.UID != 4000000 {
+		t.Errorf("b is %+v", b)
+	}
+}
+
+// The same archive again costs next to nothing, and is known to be the same.
+func TestTarAgain(t *testing.T) {
+	members := func(changed string) []archived {
+		var ms []archived
+		for i := range 300 {
+			ms = append(ms, file(fmt.Sprintf("%03d", (i*7)%300), string(random(uint64(i), 8000))))
+		}
+		return append(ms, file("big", string(random(999, 4<<20))), kind(tar.TypeLink, "l", "big"), file("000", changed))
+	}
+	w := newWorld(t)
+	first := w.clean(archive(makeTar(t, members("1")...)))
+	again := w.clean(archive(gzipped(makeTar(t, members("1")...))))
+	if again.Parent != first.ID || again.Totals.New+again.Totals.Changed != 0 || again.Totals.Unmodified != 302 || again.Totals.NewRaw > 64<<10 {
+		t.Errorf("the same again: %+v", again.Totals)
+	}
+	if o := w.clean(archive(makeTar(t, members("1")...)), func(o *ingest.Options) { o.SkipIfUnchanged = true }); !o.Skipped {
+		t.Errorf("the same again made a snapshot")
+	}
+	// Time and owner count in an archive, unlike in the directories above other sources.
+	touched := members("1")
+	touched[5].Uid++
+	if o := w.clean(archive(makeTar(t, touched...)), func(o *ingest.Options) { o.SkipIfUnchanged = true }); o.Skipped || o.Totals.Changed != 1 {
+		t.Errorf("a change of an owner: %+v", o.Totals)
+	}
+	more := w.clean(archive(makeTar(t, append(members("2"), file("new", "x"))...)))
+	if tt := more.Totals; tt.New != 1 || tt.Changed != 2 || tt.NewRaw > 1<<20 { // the owner is changed back
+		t.Errorf("little changes: %+v", tt)
+	}
+}
+
+// Far more members than the sorter holds, in no order, some of them several times.
+func TestTarMany(t *testing.T) {
+	const n = 16000 // 10 MB of records
+	w := newWorld(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	name := func(i int) string { return fmt.Sprintf("dir%02d/%s%d", i%50, strings.Repeat("name", 60), i) }
+	var members []archived
+	want := make(map[string]string)
+	for _, i := range r.Perm(n) {
+		members = append(members, file(name(i), fmt.Sprint(i)))
+		want[name(i)] = fmt.Sprint(i)
+	}
+	for _, i := range r.Perm(n)[:500] {
+		members = append(members, kind(tar.TypeLink, name(i)+"link", name(i)), file(name(i), "again"))
+		want[name(i)+"link"], want[name(i)] = fmt.Sprint(i), "again"
+	}
+	o := w.clean(archive(makeTar(t, members...)))
+	v := w.view(o.ID)
+	if got := len(v.paths()); got != len(want)+50 {
+		t.Fatalf("%d entries, want %d", got, len(want)+50)
+	}
+	for path, contents := range want {
+		v.wantContents("tar/x/"+path, []byte(contents))
+	}
+}
+
+func TestTarNames(t *testing.T) {
+	w := newWorld(t)
+	in := func(names ...string) func(*ingest.Options) {
+		return func(o *ingest.Options) {
+			for _, n := range names {
+				o.Tars = append(o.Tars, ingest.Tar{Name: n, Reader: bytes.NewReader(makeTar(t, file("f", n)))})
+			}
+		}
+	}
+	for says, names := range map[string][]string{"no name": {""}, "name": {"a/../b"}, "two": {"a", "a"}, "two tar": {"a", "a/b"}} {
+		if _, err := w.try(t.Context(), in(names...)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("names %q: %v", names, err)
+		}
+	}
+	o := w.clean(in("z", "a/b", "a/a"), func(o *ingest.Options) { o.Streams = []ingest.Stream{stdin("s", []byte("s"))} })
+	v := w.view(o.ID)
+	for _, n := range []string{"z", "a/b", "a/a"} {
+		v.wantContents("tar/"+n+"/f", []byte(n))
+	}
+	v.wantContents("stdin/s", []byte("s"))
+	if o := w.clean(archive(makeTar(t))); len(w.view(o.ID).paths()) != 0 || w.view(o.ID).entry("tar/x").Type != snapshot.Directory {
+		t.Error("an archive without members is no empty directory")
+	}
+}
