@@ -20,6 +20,8 @@ rsync    rsync
 restic   restic
 mkfs.xfs xfsprogs
 setcap   libcap2-bin
+bsdtar   libarchive-tools
+zstd     zstd
 '
 PATH+=:/usr/sbin:/sbin # an ordinary user has mkfs there too
 [[ "${1:-}" != --bench ]] || needs+='
