@@ -258,6 +258,7 @@ func (a *archive) attributes(e *snapshot.Entry, records map[string]string) {
 	if err != nil {
 		a.report(e.Key, err, true)
 	}
+	e.Mode = pax.Mode(e.Mode, xs)
 	for _, x := range xs {
 		e.Xattrs = append(e.Xattrs, snapshot.Xattr{Name: x.Name, Value: x.Value})
 	}

@@ -68,11 +68,16 @@ func (f *fixture) fill() {
 	f.must(os.Chmod(f.path("modes"), 0o777|fs.ModeSticky|fs.ModeSetgid))
 	f.must(os.Chmod(f.path("locked"), 0o555))
 	f.Cleanup(func() { os.Chmod(f.path("locked"), 0o755) })
-	old := time.Date(1969, 7, 20, 20, 17, 40, 123456789, time.UTC)
-	for _, name := range []string{"small", "list", "bundle", "fifo", "deep/d", "."} {
-		f.must(os.Chtimes(f.path(name), old, old))
+	for _, name := range beforeEpoch {
+		f.must(os.Chtimes(f.path(name), epochTime, epochTime))
 	}
 }
+
+// epochTime is that of the entries beforeEpoch.
+var (
+	epochTime   = time.Date(1969, 7, 20, 20, 17, 40, 123456789, time.UTC)
+	beforeEpoch = []string{"small", "list", "bundle", "fifo", "deep/d", "."}
+)
 
 func TestEverything(t *testing.T) {
 	f := newFixture(t)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -95,18 +96,18 @@ func (f *fixture) fillForTar() {
 		_, err := runIn("", nil, "setfacl", args...)
 		f.must(err)
 	}
-	for name, value := range map[string]string{"user.empty": "", "user.a=b%3Dc": "=", "user.binary": "\x00\xff\n\x00", "user.long": strings.Repeat("v", 2000)} {
+	for name, value := range map[string]string{"user.empty": "", "user.a=b": "=", "user.100%": "%", "user.binary": "\x00\xff\n\x00", "user.long": strings.Repeat("v", 2000)} {
 		f.must(unix.Setxattr(f.path("attr"), name, []byte(value), 0))
 	}
 	f.must(os.Symlink(strings.Repeat("far/", 60)+"\xff", f.path("long link")))
 	f.must(os.Link(f.path("deep/"+strings.Repeat("d/", 150)+"bottom"), f.path("odd/\xfebottom")))
 	sparse, err := os.Create(f.path("sparse"))
 	f.must(err)
-	for at := int64(0); at < 8<<20; at += 1 << 20 {
+	for at := int64(0); at < 2<<20; at += 1 << 18 {
 		_, err := sparse.WriteAt([]byte("data between holes"), at+12345)
 		f.must(err)
 	}
-	f.must(errors.Join(sparse.Truncate(8<<20), sparse.Close()))
+	f.must(errors.Join(sparse.Truncate(2<<20), sparse.Close()))
 	if os.Geteuid() == 0 {
 		f.must(os.Chown(f.path("small"), 4000000000, 3000000000))
 		f.must(unix.Setxattr(f.path("attr"), "trusted.kept", []byte("by root"), 0))
@@ -129,8 +130,31 @@ func TestTar(t *testing.T) {
 	for program := range extractors {
 		dir, err := f.extract(program, p)
 		f.must(err)
+		if program == "bsdtar" {
+			f.forgive(dir)
+		}
 		f.sameTrees(program, dir, f.source)
 	}
+}
+
+// forgive sets right what bsdtar 3.6 extracts wrongly, also of its own archives, so that all
+// else can be compared: it adds the fraction of a time before 1970, and takes the name of an
+// attribute for what GNU tar has to write for one with =.
+func (f *fixture) forgive(dir string) {
+	f.Helper()
+	for _, name := range beforeEpoch[:len(beforeEpoch)-1] { // not of the directory itself
+		var st unix.Stat_t
+		f.must(unix.Lstat(filepath.Join(dir, name), &st))
+		if want := unix.NsecToTimespec(epochTime.UnixNano()); st.Mtim == want {
+			f.Errorf("bsdtar can extract times before 1970; then this should be tested: %s", name)
+		}
+		f.must(os.Chtimes(filepath.Join(dir, name), epochTime, epochTime))
+	}
+	value := make([]byte, 10)
+	n, err := unix.Getxattr(filepath.Join(dir, "attr"), "user.a%3Db", value)
+	f.must(err)
+	f.must(unix.Removexattr(filepath.Join(dir, "attr"), "user.a%3Db"))
+	f.must(unix.Setxattr(filepath.Join(dir, "attr"), "user.a=b", value[:n], 0))
 }
 
 // What programs put into an archive comes out as they themselves extract it.
@@ -138,10 +162,19 @@ func TestTarFromPrograms(t *testing.T) {
 	needTar(t)
 	f := newFixture(t)
 	f.fillForTar()
+	for _, name := range []string{"list", "twice", "zeros"} { // many bytes that show nothing here
+		f.must(os.Remove(f.path(name)))
+	}
+	// Programs differ on fractions before 1970: TestTar has them.
+	for _, name := range beforeEpoch {
+		if name != "list" {
+			f.must(os.Chtimes(f.path(name), epochTime.Truncate(time.Second), epochTime.Truncate(time.Second)))
+		}
+	}
 	for _, test := range []struct {
 		name    string
 		command string // writes an archive of the directory that it runs in
-		program string // to extract it
+		program string // to extract it; bsdtar can't extract all that it writes itself
 		partly  bool   // the format can't hold everything, so the command fails
 	}{
 		{"GNU", "tar --format=gnu --sparse -cf - .", "GNU tar", false},
@@ -153,7 +186,7 @@ func TestTarFromPrograms(t *testing.T) {
 		{"sparse 1.0", "tar --format=pax --xattrs --acls --sparse --sparse-version=1.0 -cf - . | zstd -q", "GNU tar", false},
 		{"ustar", "tar --format=ustar -cf - . | gzip", "GNU tar", true},
 		{"v7", "tar --format=v7 -cf - .", "GNU tar", true},
-		{"bsdtar's PAX", "bsdtar --format=pax --xattrs --acls -cf - .", "bsdtar", true},
+		{"bsdtar's PAX", "bsdtar --format=pax --xattrs --acls -cf - .", "", true},
 		{"bsdtar's GNU", "bsdtar --format=gnutar -cf - .", "bsdtar", true},
 		{"appended", "tar -cf $T/a . && echo new >small && tar -rf $T/a ./small && cat $T/a", "GNU tar", false},
 	} {
@@ -166,14 +199,18 @@ func TestTarFromPrograms(t *testing.T) {
 			if err != nil && !test.partly {
 				t.Fatal(err)
 			}
-			want, err := f.extract(test.program, unpacked(t, p))
-			f.must(err)
+			want, program := f.source, "GNU tar"
+			if test.program != "" {
+				program = test.program
+				want, err = f.extract(program, unpacked(t, p))
+				f.must(err)
+			}
 			s := f.snapshotTar(p)
 			got := filepath.Join(t.TempDir(), "out") // which is made by the restore, so it gets the metadata
 			f.restore(restore.Options{Snapshot: s, Path: "tar/x", Target: got})
 			f.sameTrees("restored", got, want)
 			out, _, _ := f.tar(restore.Options{Snapshot: s, Path: "tar/x"})
-			again, err := f.extract(test.program, out)
+			again, err := f.extract(program, out)
 			f.must(err)
 			f.sameTrees("as an archive again", again, want)
 		})
@@ -346,7 +383,7 @@ func (f *fixture) wantBroken(p []byte, want map[string]string) {
 			f.Errorf("%s finds nothing wrong with an archive of %d bytes that is not whole", program, len(p))
 		}
 		for name, got := range contents(f.T, dir) {
-			if got != want[name] && !strings.HasPrefix(want[name], got) && strings.Trim(got, "\x00") != "" {
+			if got != want[name] && !strings.HasPrefix(want[name], got) && !zeroed(got, want[name]) {
 				f.Errorf("%s extracts %s with wrong contents", program, name)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/cairn-backup/cairn/internal/fsmeta"
 )
 
 const (
@@ -48,6 +50,32 @@ var tagNames = map[uint16]string{userObj: "user", user: "user", groupObj: "group
 // isMode reports whether the list says no more than a file's mode does.
 func (a acl) isMode() bool {
 	return !slices.ContainsFunc(a, func(e aclEntry) bool { return e.tag&(user|group|mask) != 0 })
+}
+
+// Mode returns the permission bits of a file with the given attributes, of which an access
+// control list may be one: the kernel keeps the two together, with the list's mask in the
+// place of the group. In a tar they can differ (libarchive writes the group's own bits).
+func Mode(bits uint32, xs []fsmeta.Xattr) uint32 {
+	i := slices.IndexFunc(xs, func(x fsmeta.Xattr) bool { return x.Name == xattrOf[aclAccess] })
+	if i < 0 {
+		return bits
+	}
+	a, err := decodeACL(xs[i].Value)
+	if err != nil {
+		return bits
+	}
+	set := func(shift int, perm uint16) { bits = bits&^(7<<shift) | uint32(perm)<<shift }
+	for _, e := range a { // the mask comes behind the group
+		switch e.tag {
+		case userObj:
+			set(6, e.perm)
+		case groupObj, mask:
+			set(3, e.perm)
+		case other:
+			set(0, e.perm)
+		}
+	}
+	return bits
 }
 
 // binary returns the list as the attribute's value (linux/posix_acl_xattr.h).

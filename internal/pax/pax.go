@@ -1,7 +1,7 @@
 // Package pax translates extended attributes to and from the records of a tar's PAX
 // headers, as GNU tar and libarchive (bsdtar) write and read them:
 //
-//	SCHILY.xattr.NAME           the value as it is. GNU tar escapes % and = in the name
+//	SCHILY.xattr.NAME           the value as it is. GNU tar reads %25 and %3D as % and =
 //	LIBARCHIVE.xattr.NAME       the value in base64, the name as in a URL
 //	SCHILY.acl.access, .default POSIX access control lists as text (acl.go)
 //	RHT.security.selinux        the label, without its last zero byte
@@ -68,7 +68,9 @@ func keysByTrust(records map[string]string) (keys []string) {
 		return 0
 	}
 	for k := range records {
-		if rank(k) > 0 {
+		// libarchive writes both, and the name of the first as that of the second.
+		_, twice := records[libarchive+strings.TrimPrefix(k, schily)]
+		if rank(k) > 0 && !(twice && strings.HasPrefix(k, schily)) {
 			keys = append(keys, k)
 		}
 	}
@@ -112,8 +114,9 @@ func xattr(k, v string, owners Owners) (name, value string, err error) {
 	return name, value, nil
 }
 
+// Only what would be misread is escaped: libarchive takes names as they are.
 var (
-	escape   = strings.NewReplacer("%", "%25", "=", "%3D")
+	escape   = strings.NewReplacer("%25", "%2525", "%3D", "%253D", "=", "%3D")
 	unescape = strings.NewReplacer("%25", "%", "%3D", "=")
 )
 
