@@ -44,6 +44,9 @@ var usages = []usage{
 	{command: "snapshot", changes: true, prepare: func(w *world) ([]string, []string) {
 		return []string{"--tag", "x", "-x", "--exclude=*.o"}, []string{w.src}
 	}},
+	{command: "snapshot", changes: true, prepare: func(w *world) ([]string, []string) {
+		return []string{"--exclude", "two"}, []string{"tar:" + w.tarOfSource()}
+	}},
 	{command: "backup", changes: true, prepare: func(w *world) ([]string, []string) { return []string{"-n"}, []string{w.src} }},
 	{command: "snapshots", data: true, prepare: fixed([]string{"--host", "alpha", "--latest", "1"})},
 	{command: "ls", data: true, prepare: inSource([]string{"-lR", "--host=alpha"}, "latest", "a")},
@@ -54,6 +57,11 @@ var usages = []usage{
 		w.ok("snapshot", w.src)
 		return []string{"--target", w.path("out"), "--verify", "--overwrite", "if-changed"}, []string{"latest"}
 	}},
+	{command: "restore", changes: true, prepare: func(w *world) ([]string, []string) {
+		w.ok("snapshot", w.src)
+		return []string{"--tar", w.path("out.tar"), "--exclude", "two"}, []string{"latest"}
+	}},
+	{command: "restore", prepare: fixed([]string{"--tar=x", "-n", "--host", "alpha"}, "latest")},
 	{command: "check", prepare: fixed([]string{"--read-data"})},
 	{command: "stats", data: true, prepare: fixed([]string{"--host", "alpha"})},
 	{command: "key list", data: true, prepare: fixed(nil)},

@@ -204,7 +204,7 @@ func (p *program) tarSource(c *cli.Context, name string) (*ingest.Tar, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("open archive: %w", err)
+		return nil, &hintError{fmt.Errorf("open archive: %w", err), "check the path; no snapshot was made"}
 	}
 	return &ingest.Tar{Name: filepath.Base(name), Reader: f}, nil
 }
