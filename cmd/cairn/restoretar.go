@@ -136,9 +136,11 @@ func (p *program) tarDone(s chosen, res *restore.Result, name string) error {
 	p.printf("wrote %s, %s, %s, %s, of snapshot %s to %s\n", plural(res.Files+res.Links, "file"),
 		plural(res.Directories, "directory"), plural(res.Others, "other"), termui.Size(res.Bytes), s.ID.Short(), termui.Quote(name))
 	switch {
-	case res.Damaged+res.LostNodes > 0:
-		return &statusError{statusDamage, fmt.Errorf("the archive lacks what is lost: %s with zeros in them, and %s in the list of what is in the snapshot",
-			plural(res.Damaged, "damaged file"), plural(res.LostNodes, "gap"))}
+	case res.LostNodes > 0:
+		return &statusError{statusDamage, fmt.Errorf("the archive lacks what is in %s of the list of what is in the snapshot, and has zeros in %s",
+			plural(res.LostNodes, "gap"), plural(res.Damaged, "damaged file"))}
+	case res.Damaged > 0:
+		return &statusError{statusDamage, fmt.Errorf("the archive has zeros in place of what is lost of %s", plural(res.Damaged, "damaged file"))}
 	case res.Problems > 0:
 		return &statusError{statusFailed, fmt.Errorf("%s could not go into the archive as they are", plural(res.Problems, "entry"))}
 	}
