@@ -52,6 +52,7 @@ var (
 	errVolume    = errors.New("is one volume of an archive of several; join them first, as with: tar -xM")
 	errUnmarked  = errors.New("ends without the two blocks of zeros that mark the end of a tar, so something may be missing; if it is whole, add them: (cat FILE; head -c 1024 /dev/zero) | cairn snapshot tar:-")
 	errGarbage   = errors.New("goes on behind its end; if several archives stand one behind the other, give them one by one")
+	errGlobals   = errors.New("has global headers of more than 1 MiB")
 	errNoArchive = errors.New("is no tar archive")
 	errEmptyFile = errors.New("is empty: not even an empty tar archive")
 )
@@ -149,8 +150,19 @@ func (a *archive) global(records map[string]string) error {
 			a.globals[k] = v
 		}
 	}
+	size := 0
+	for k, v := range a.globals {
+		size += len(k) + len(v)
+	}
+	if size > maxGlobals {
+		return errGlobals
+	}
 	return nil
 }
+
+// maxGlobals bounds what an archive can make its reader remember, in bytes. Real ones have
+// a hundred.
+const maxGlobals = 1 << 20
 
 // member makes a member of a header, nil if that can't be.
 func (a *archive) member(h *tar.Header) *member {
@@ -224,7 +236,7 @@ func (a *archive) key(name string) (snapshot.Key, error) {
 		return "", errNoName
 	}
 	if name[0] == '/' {
-		a.tell("absolute", errAbsolute, false)
+		a.tell("absolute", errAbsolute)
 	}
 	key := a.source
 	for c := range strings.SplitSeq(name, "/") {
@@ -264,16 +276,19 @@ func (a *archive) attributes(e *snapshot.Entry, records map[string]string) {
 	}
 	for k := range records {
 		if !pax.IsKnown(k) {
-			a.tell(k, fmt.Errorf("has members with records %q, which a snapshot can't keep", k), false)
+			a.tell(k, fmt.Errorf("has members with records %q, which a snapshot can't keep", k))
 		}
 	}
 }
 
+// maxTold bounds what is reported of an archive as a whole.
+const maxTold = 20
+
 // tell reports something of the archive as a whole, once.
-func (a *archive) tell(what string, err error, fatal bool) {
-	if !a.told[what] {
+func (a *archive) tell(what string, err error) {
+	if !a.told[what] && len(a.told) < maxTold {
 		a.told[what] = true
-		a.report(a.source, err, fatal)
+		a.report(a.source, err, false)
 	}
 }
 

@@ -35,7 +35,7 @@ type Options struct {
 	// root.
 	Excludes *gitignore.Set
 	// ExcludeCaches leaves out the contents of directories with a
-	// CACHEDIR.TAG.
+	// CACHEDIR.TAG; not in archives.
 	ExcludeCaches bool
 	// OneFileSystem stays on the file systems that Paths are on.
 	OneFileSystem bool

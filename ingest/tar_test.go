@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -319,6 +320,10 @@ func TestTarBroken(t *testing.T) {
 	badSum := gzipped(plain)
 	badSum[len(badSum)-6] ^= 1
 	global := slices.Concat(makeTar(t, archived{tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": "all"}}, ""})[:1024], plain)
+	var globals []archived
+	for i := range 3 {
+		globals = append(globals, archived{tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{fmt.Sprint("X.", i): strings.Repeat("x", 400000)}}, ""})
+	}
 	badHeader := slices.Clone(plain)
 	badHeader[2048+20] ^= 1
 	for _, test := range []struct {
@@ -343,6 +348,7 @@ func TestTarBroken(t *testing.T) {
 		{"lz4", []byte("\x04\x22\x4d\x18..."), "lz4 -dc"},
 		{"volume", makeTar(t, kind('M', "m", ""), file("f", "x")), "one volume"},
 		{"global path", global, "one path"},
+		{"endless globals", makeTar(t, globals...), "1 MiB"},
 	} {
 		t.Run(test.name, func(t *testing.T) { newWorld(t).wantFailed(bytes.NewReader(test.in), test.says) })
 	}
@@ -487,5 +493,27 @@ func TestTarNames(t *testing.T) {
 	v.wantContents("stdin/s", []byte("s"))
 	if o := w.clean(archive(makeTar(t))); len(w.view(o.ID).paths()) != 0 || w.view(o.ID).entry("tar/x").Type != snapshot.Directory {
 		t.Error("an archive without members is no empty directory")
+	}
+}
+
+// Who waits for a tar that does not come can still end the run.
+func TestTarInterrupted(t *testing.T) {
+	w := newWorld(t)
+	plain := makeTar(t, file("f", "contents"), file("g", string(random(1, 1<<20))))
+	for _, n := range []int{0, 700, 500000} {
+		in, out := io.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			out.Write(plain[:n])
+			cancel() // all that came was taken, and there is no more
+		}()
+		_, err := w.try(ctx, func(o *ingest.Options) { o.Paths, o.Tars = nil, []ingest.Tar{{Name: "x", Reader: in}} })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("after %d bytes: %v", n, err)
+		}
+		if left := w.names("snapshots/"); len(left) > 0 {
+			t.Errorf("%q is there", left)
+		}
+		out.Close()
 	}
 }
