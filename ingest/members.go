@@ -21,6 +21,9 @@ type members struct {
 	*pipeline
 	source snapshot.Key
 	number uint64
+	// onTheWay bounds the jobs between the archive's reader and take: unlike those of files
+	// they hold contents.
+	onTheWay chan struct{}
 
 	all extsort.Sorter // place -> what the member is
 	// links are hard links to be followed: place of what they are to, with the link's own
@@ -32,7 +35,7 @@ type members struct {
 }
 
 func newMembers(p *pipeline, source snapshot.Key) *members {
-	return &members{pipeline: p, source: source, links: new(extsort.Sorter)}
+	return &members{pipeline: p, source: source, onTheWay: make(chan struct{}, p.inFlight), links: new(extsort.Sorter)}
 }
 
 func (m *members) close() error {
@@ -56,9 +59,19 @@ func place(b []byte, key snapshot.Key, number uint64) []byte {
 // placeKey returns the key of a place.
 func placeKey(place []byte) []byte { return place[:len(place)-10] }
 
+// send sends off a job with members, whose entries come to take.
+func (m *members) send(j *job) error {
+	if err := send(m.ctx, m.onTheWay, struct{}{}); err != nil {
+		return err
+	}
+	j.members = m
+	return m.dispatch(j)
+}
+
 // take is called by the sequencer with the members of a job in the order of the archive.
 // A hard link is an entry without a type, whose target is the key that it is to.
 func (m *members) take(entries []snapshot.Entry) error {
+	<-m.onTheWay
 	var at, record []byte
 	for i := range entries {
 		e := &entries[i]
@@ -88,9 +101,9 @@ func (m *members) take(entries []snapshot.Entry) error {
 // belong to the caller.
 func (m *members) wait() error {
 	j := m.newJob()
-	j.members, j.taken = m, make(chan struct{})
+	j.taken = make(chan struct{})
 	taken := j.taken // the job may be used again at once
-	if err := m.dispatch(j); err != nil {
+	if err := m.send(j); err != nil {
 		return err
 	}
 	select {

@@ -53,7 +53,6 @@ func (p *pipeline) readArchive(t *treeSource, m *members) error {
 		archive: newArchive(in, t.key, fsmeta.NewOwners(), p.report),
 		cut:     make([]byte, 2*p.split.Params().Max),
 	}
-	r.job.members = m
 	r.bundle.seed = p.bundleSeed()
 	for {
 		next, err := r.archive.next()
@@ -145,7 +144,6 @@ func (r *archiveReader) flush() error {
 	}
 	j := r.job
 	r.job = r.newJob()
-	r.job.members = r.members
 	r.bundle.reset()
-	return r.dispatch(j)
+	return r.members.send(j)
 }
