@@ -59,11 +59,18 @@ var extractors = map[string][]string{
 	"bsdtar":  {"bsdtar", "--xattrs", "--acls", "-xpf", "-"},
 }
 
+// lockable returns a new directory that can be removed even if a user may not write in
+// those below it.
+func (f *fixture) lockable() string {
+	dir := f.TempDir()
+	f.Cleanup(func() { exec.Command("chmod", "-R", "u+rwX", dir).Run() })
+	return dir
+}
+
 // extract extracts an archive into a new directory.
 func (f *fixture) extract(program string, archive []byte) (string, error) {
 	f.Helper()
-	dir := f.TempDir()
-	f.Cleanup(func() { exec.Command("chmod", "-R", "u+rwX", dir).Run() }) // so that it can be removed
+	dir := f.lockable()
 	e := extractors[program]
 	_, err := runIn(dir, archive, e[0], e[1:]...)
 	return dir, err
@@ -206,7 +213,7 @@ func TestTarFromPrograms(t *testing.T) {
 				f.must(err)
 			}
 			s := f.snapshotTar(p)
-			got := filepath.Join(t.TempDir(), "out") // which is made by the restore, so it gets the metadata
+			got := filepath.Join(f.lockable(), "out") // which is made by the restore, so it gets the metadata
 			f.restore(restore.Options{Snapshot: s, Path: "tar/x", Target: got})
 			f.sameTrees("restored", got, want)
 			out, _, _ := f.tar(restore.Options{Snapshot: s, Path: "tar/x"})

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -181,7 +182,7 @@ func TestRestoreTarDamage(t *testing.T) {
 		t.Fatalf("no packs: %v", err)
 	}
 	for _, p := range packs { // into the first frame of each
-		if err := os.Truncate(p, 1250); err != nil {
+		if err := errors.Join(os.Chmod(p, 0o600), os.Truncate(p, 1250)); err != nil {
 			t.Fatal(err)
 		}
 	}
