@@ -162,6 +162,9 @@ func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Opti
 	if res.Updated > 0 {
 		p.printf("would give metadata to %s with the right contents\n", plural(res.Updated, "entry"))
 	}
+	if c.IsSet("tar") && err == nil {
+		return tarStatus(res)
+	}
 	return restoreStatus(res, err)
 }
 

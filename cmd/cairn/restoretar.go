@@ -135,6 +135,11 @@ func (p *program) tarDone(s chosen, res *restore.Result, name string) error {
 	}
 	p.printf("wrote %s, %s, %s, %s, of snapshot %s to %s\n", plural(res.Files+res.Links, "file"),
 		plural(res.Directories, "directory"), plural(res.Others, "other"), termui.Size(res.Bytes), s.ID.Short(), termui.Quote(name))
+	return tarStatus(res)
+}
+
+// tarStatus says what a whole archive lacks, or would.
+func tarStatus(res *restore.Result) error {
 	switch {
 	case res.LostNodes > 0:
 		return &statusError{statusDamage, fmt.Errorf("the archive lacks what is in %s of the list of what is in the snapshot, and has zeros in %s",
