@@ -3,12 +3,17 @@ package backend
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 )
 
+// ErrTooLong: an object has more bytes than whoever reads it allows.
+var ErrTooLong = errors.New("object is too long")
+
 // ReadAll returns the whole object, which must not have more than limit bytes:
-// what comes from a storage is not to be trusted, its size neither. The bytes of
+// what comes from a storage is not to be trusted, its size neither; if it has, the
+// error is ErrTooLong. The bytes of
 // an empty object are not nil, so that they can be Swap's old contents.
 func ReadAll(ctx context.Context, b Interface, name string, limit int64) ([]byte, error) {
 	r, err := b.Open(ctx, name)
@@ -26,7 +31,7 @@ func ReadAll(ctx context.Context, b Interface, name string, limit int64) ([]byte
 		// reads the error that may stand in place of its end.
 		var one [1]byte
 		if _, err := io.ReadFull(r, one[:]); err == nil {
-			return nil, fmt.Errorf("read %s in %s: object is longer than the %d bytes allowed here", name, b, limit)
+			return nil, fmt.Errorf("read %s in %s: %w: more than the %d bytes allowed here", name, b, ErrTooLong, limit)
 		} else if err != io.EOF {
 			return nil, err
 		}

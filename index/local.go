@@ -121,6 +121,18 @@ func (l *Local) Has(id SegmentID) (bool, error) {
 	return found, err
 }
 
+// Superseded reports whether an absorbed segment supersedes a segment: what that
+// says no longer counts, whether it is there and sound or not.
+func (l *Local) Superseded(id SegmentID) (bool, error) {
+	superseded := false
+	err := l.view(func(r *reader) error {
+		n, _, err := r.name(id)
+		superseded = n.superseders > 0
+		return err
+	})
+	return superseded, err
+}
+
 // Absorbed returns all segments for which Has is true. From now on the caller
 // relies on them: should they get lost, calls return ErrLost until Absorbed is
 // called again. Absorbed itself returns ErrLost only if a new file is damaged too.

@@ -196,6 +196,11 @@ func TestLocalSupersede(t *testing.T) {
 	if places() != 0 {
 		t.Error("the admin could not supersede")
 	}
+	for id, want := range map[index.SegmentID]bool{first.ID: true, claim.ID: true, order.ID: false, undo.ID: false} {
+		if got, err := l.Superseded(id); got != want || err != nil {
+			t.Errorf("segment %s superseded: %v, %v", id.Short(), got, err)
+		}
+	}
 	w.absorb(l, first)
 	if places() != 0 {
 		t.Error("a superseded segment was absorbed")

@@ -16,6 +16,7 @@ import (
 type Place struct {
 	Pack        pack.ID
 	PackKind    seal.Kind
+	PackSize    int64 // bytes that the pack must have
 	Entry       pack.Entry
 	Signer      seal.Signer
 	SignerPlace seal.Place // the epoch and domain of the segment
@@ -31,6 +32,7 @@ func (p *Place) compare(o *Place) int {
 		cmp.Compare(p.SignerPlace.Epoch, o.SignerPlace.Epoch),
 		cmp.Compare(p.SignerPlace.Domain, o.SignerPlace.Domain),
 		cmp.Compare(p.PackKind, o.PackKind),
+		cmp.Compare(p.PackSize, o.PackSize),
 		cmp.Compare(p.Entry.Kind, o.Entry.Kind),
 		cmp.Compare(p.Entry.Encoding, o.Entry.Encoding),
 		cmp.Compare(p.Entry.Stored, o.Entry.Stored),
@@ -133,7 +135,7 @@ func (r *reader) appendPlace(dst []Place, rec *record) ([]Place, error) {
 		return dst, err
 	}
 	return append(dst, Place{
-		Pack: src.pack.ID, PackKind: src.pack.Kind, Entry: rec.entry(), Signer: seg.signer, SignerPlace: seg.place,
+		Pack: src.pack.ID, PackKind: src.pack.Kind, PackSize: src.pack.Size, Entry: rec.entry(), Signer: seg.signer, SignerPlace: seg.place,
 	}), nil
 }
 

@@ -204,7 +204,7 @@ func (w *world) places(segments []*index.Segment) map[chunk.ID][]index.Place {
 	for _, s := range w.live(segments) {
 		for e := range s.Entries() {
 			p := s.Packs[e.Pack]
-			m[e.ID] = append(m[e.ID], index.Place{Pack: p.ID, PackKind: p.Kind, Entry: e.Entry, Signer: s.Signer, SignerPlace: s.Header.Place})
+			m[e.ID] = append(m[e.ID], index.Place{Pack: p.ID, PackKind: p.Kind, PackSize: p.Size, Entry: e.Entry, Signer: s.Signer, SignerPlace: s.Header.Place})
 		}
 	}
 	for id, list := range m {
