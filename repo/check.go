@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
-	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
-	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
@@ -55,17 +52,17 @@ type Problem struct {
 	Object string // name in the storage, or what it is
 	Err    error
 	Chunks []chunk.ID // damaged or missing because of it
-	// Files that need these chunks, each with one of the snapshots that have it;
-	// at most maxFiles of them.
+	// Files that need these chunks, at most maxFiles of them.
 	Files []DamagedFile
 	// MoreFiles is how many files are not listed.
 	MoreFiles int
 }
 
-// DamagedFile is a file of a snapshot that can't be restored whole.
+// DamagedFile is a file that can't be restored whole from some snapshots.
 type DamagedFile struct {
-	Snapshot snapshot.ID
 	Path     string
+	Snapshot snapshot.ID // the newest of them
+	Others   int         // how many others there are
 }
 
 // maxFiles bounds the files listed for a problem.
@@ -76,23 +73,44 @@ type checker struct {
 	*Repository
 	opts   CheckOptions
 	report Report
-	packs  map[pack.ID]backend.Info
 	set    *SnapshotSet
-	lost   map[chunk.ID]int  // damaged chunk -> position in report.Problems
-	absent map[string]int    // object with missing chunks -> position in report.Problems
-	data   map[chunk.ID]bool // data chunks of the snapshots: are they there?
+
+	packs     map[pack.ID]backend.Info
+	known     map[pack.ID]bool // packs that a segment names
+	condemned map[pack.ID]bool
+	sizes     map[pack.ID]int64 // that a segment says of packs that have others
+	broken    map[pack.ID]bool  // packs whose directory can't be read
+
+	// chunks has what is known of all chunks, some 50 bytes each: the one thing
+	// here whose size grows with the repository.
+	chunks   map[chunk.ID]mark
+	unproven []chunk.ID       // needed data chunks that only a broken pack is said to have
+	lost     map[chunk.ID]int // damaged chunk -> position in report.Problems
+	byObject map[string]int   // packs and the like -> position of their problem
 }
 
-// Check verifies that all is there that the snapshots need and, as far as told,
-// that it is readable. It takes no lease and writes nothing to the storage.
+// mark is what a check knows of a chunk.
+type mark uint8
+
+const (
+	needed mark = 1 << iota // by a snapshot
+	housed                  // in a pack, according to the pack's own directory
+)
+
+// Check verifies that all is there that the snapshots need, according to the
+// packs' own directories, and, as far as told, that it is readable. It takes no lease and writes nothing to the storage.
 // The error says that the check could not be done; what it found is in the report.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	if r.private == nil {
 		return nil, ErrWriteOnly
 	}
-	c := &checker{Repository: r, opts: opts, lost: make(map[chunk.ID]int), absent: make(map[string]int), data: make(map[chunk.ID]bool)}
+	c := &checker{
+		Repository: r, opts: opts,
+		sizes: make(map[pack.ID]int64), broken: make(map[pack.ID]bool), chunks: make(map[chunk.ID]mark),
+		lost: make(map[chunk.ID]int), byObject: make(map[string]int),
+	}
 	for _, step := range []func(context.Context) error{
-		c.checkSlots, c.checkIndex, c.checkSnapshots, c.checkLeases, c.checkTrees, c.readPacks, c.findFiles,
+		c.checkSlots, c.checkCondemned, c.checkIndex, c.checkPacks, c.checkSnapshots, c.checkLeases, c.checkTrees, c.checkUnproven, c.readPacks, c.findFiles,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -117,6 +135,17 @@ func (c *checker) problem(object string, err error) int {
 	return len(c.report.Problems) - 1
 }
 
+// once is problem for an object that may have been found damaged before: then the
+// first finding stands.
+func (c *checker) once(object string, err error) int {
+	n, ok := c.byObject[object]
+	if !ok {
+		n = c.problem(object, err)
+		c.byObject[object] = n
+	}
+	return n
+}
+
 func (c *checker) checkSlots(ctx context.Context) error {
 	listed := make(map[string]bool)
 	for _, s := range c.config.Slots {
@@ -138,62 +167,6 @@ func (c *checker) checkSlots(ctx context.Context) error {
 	return nil
 }
 
-// checkIndex reads every segment again, and compares index and listing.
-func (c *checker) checkIndex(ctx context.Context) error {
-	bad := func(name string, err error) { c.problem(name, err) }
-	if err := c.loadIndex(ctx, bad); err != nil {
-		return err
-	}
-	// loadIndex trusts what it absorbed before; the objects may have changed since.
-	have, err := c.index().Absorbed()
-	if err != nil {
-		return fmt.Errorf("read the local index: %w", err)
-	}
-	n := int64(0)
-	for info, err := range c.storage.List(ctx, indexPrefix) {
-		if err != nil {
-			return fmt.Errorf("list index segments: %w", err)
-		}
-		id, err := index.ParseSegmentID(strings.TrimPrefix(info.Name, indexPrefix))
-		if err != nil || !have[id] {
-			continue // reported above
-		}
-		if _, err := c.readSegment(ctx, id); errors.Is(err, ErrDamage) {
-			c.problem(info.Name, err)
-		} else if err != nil && !errors.Is(err, backend.ErrNotExist) {
-			return err
-		}
-		n++
-		c.progress("index", n, 0)
-	}
-	if c.packs, err = c.listPacks(ctx, bad); err != nil {
-		return err
-	}
-	known := make(map[pack.ID]bool)
-	for p, err := range c.index().Packs() {
-		if err != nil {
-			return fmt.Errorf("read the local index: %w", err)
-		}
-		known[p.ID] = true
-		info, ok := c.packs[p.ID]
-		if ok && info.Size != p.Size {
-			c.problem(info.Name, fmt.Errorf("the pack has %d bytes, not %d", info.Size, p.Size))
-		}
-		// A pack that the index names and that is gone is a problem only if
-		// something needs it: checkTrees knows.
-	}
-	for id, info := range c.packs {
-		c.report.Packs++
-		c.report.PackBytes += info.Size
-		if !known[id] {
-			c.report.Leftovers = append(c.report.Leftovers, info.Name+": a pack of a run that did not finish")
-		}
-	}
-	slices.Sort(c.report.Leftovers)
-	c.orphans.Store(nil) // there may be others than at the last check
-	return c.findOrphans(ctx)
-}
-
 func (c *checker) checkSnapshots(ctx context.Context) (err error) {
 	if c.set, err = c.Snapshots(ctx); err != nil {
 		return err
@@ -206,7 +179,7 @@ func (c *checker) checkSnapshots(ctx context.Context) (err error) {
 		c.report.Snapshots++
 		// The cache may hold what the storage has lost meanwhile.
 		name := snapshotsPrefix + info.ID.String()
-		object, err := backend.ReadAll(ctx, c.storage, name, maxManifest)
+		object, err := readWhole(ctx, c.storage, name, maxManifest)
 		switch {
 		case errors.Is(err, backend.ErrNotExist) && slices.Contains(c.set.Uncopied, info.ID):
 			c.report.Leftovers = append(c.report.Leftovers, name+": committed, but not yet copied to its place; the next snapshot does that")
@@ -219,7 +192,16 @@ func (c *checker) checkSnapshots(ctx context.Context) (err error) {
 			c.problem(name, err)
 		}
 	}
-	return nil
+	told := make(map[string]bool)
+	for _, p := range c.report.Problems {
+		told[p.Object] = true
+	}
+	return c.badTombstones(ctx, func(name string, _ protocol.TombstoneID) error {
+		if !told[name] {
+			c.problem(name, errors.New("the tombstone is damaged; this machine's cache has a copy"))
+		}
+		return nil
+	})
 }
 
 func (c *checker) checkLeases(ctx context.Context) error {
@@ -243,119 +225,5 @@ func (c *checker) checkLeases(ctx context.Context) error {
 			c.report.Leftovers = append(c.report.Leftovers, fmt.Sprintf("%s%.8s: an ended lease", leasesPrefix, l.id))
 		}
 	}
-	if _, err := c.readCondemned(ctx); errors.Is(err, ErrDamage) {
-		c.problem(condemnedName, err)
-	} else if err != nil {
-		return err
-	}
 	return nil
-}
-
-// available reports whether some pack that exists is said to have the chunk.
-func (c *checker) available(ref Ref, buf []index.Place) (bool, error) {
-	places, err := c.places(buf[:0], ref.ID)
-	if err != nil {
-		return false, err
-	}
-	for _, p := range places {
-		if info, ok := c.packs[p.Pack]; ok && p.Entry.Kind == ref.Kind && packKindOf(info.Name) == p.PackKind &&
-			int64(p.Entry.Offset)+int64(p.Entry.Stored) <= info.Size {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// treeCheck visits the trees of all snapshots, each shared node once for all that is
-// said of it alike.
-type treeCheck struct {
-	*checker
-	seed  maphash.Seed
-	nodes map[mention]bool // of trees and lists, that were visited
-	buf   []index.Place
-}
-
-// mention is a snapshot.Mention with a hash of the key.
-type mention struct {
-	id                  chunk.ID
-	level               uint8
-	key, entries, bytes uint64
-}
-
-// checkTrees reads all nodes from the storage, and looks every data chunk up.
-func (c *checker) checkTrees(ctx context.Context) error {
-	t := &treeCheck{checker: c, seed: maphash.MakeSeed(), nodes: make(map[mention]bool), buf: make([]index.Place, 0, 8)}
-	for n, info := range c.set.Newest() {
-		c.progress("snapshots", int64(n), int64(c.report.Snapshots))
-		if info.Body == nil {
-			continue
-		}
-		if err := snapshot.Visit(ctx, snapshot.Tree{Root: info.Body.Root, Source: storedNodes{c.Repository}}, t); err != nil {
-			return err
-		}
-	}
-	c.report.Nodes, c.report.Chunks = len(t.nodes), len(t.data)
-	return nil
-}
-
-// Enter implements snapshot.Visitor.
-func (t *treeCheck) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
-	m := mention{n.ID, n.Level, maphash.String(t.seed, string(n.Key)), n.Entries, n.Bytes}
-	if t.nodes[m] {
-		return false
-	}
-	t.nodes[m] = true
-	return true
-}
-
-// Extent implements snapshot.Visitor.
-func (t *treeCheck) Extent(_ *snapshot.Entry, x snapshot.Extent) error {
-	if _, ok := t.data[x.Chunk]; ok {
-		return nil
-	}
-	ok, err := t.available(Ref{x.Chunk, chunk.Data}, t.buf)
-	if err != nil {
-		return err
-	}
-	t.data[x.Chunk] = ok
-	if !ok {
-		t.missing(x.Chunk, chunk.Data)
-	}
-	return nil
-}
-
-// Bad implements snapshot.Visitor.
-func (t *treeCheck) Bad(id chunk.ID, _ *snapshot.Entry, err error) error {
-	if !errors.Is(err, ErrDamage) && !errors.Is(err, seal.ErrDamaged) {
-		return err
-	}
-	n := t.problem("tree node "+id.Short(), err)
-	t.report.Problems[n].Chunks = append(t.report.Problems[n].Chunks, id)
-	t.lost[id] = n
-	return nil
-}
-
-// missing notes a chunk that no pack has. Chunks that were in the same pack
-// make one problem.
-func (c *checker) missing(id chunk.ID, kind chunk.Kind) {
-	object := fmt.Sprintf("%s chunk %s", kind, id.Short())
-	err := errors.New("no pack has it, and no index segment says where it was")
-	if places, lerr := c.places(nil, id); lerr == nil && len(places) > 0 {
-		object = packName(places[0].PackKind, places[0].Pack)
-		err = errors.New("the pack is missing or cut off")
-	}
-	n, ok := c.absent[object]
-	if !ok {
-		n = c.problem(object, err)
-		c.absent[object] = n
-	}
-	c.report.Problems[n].Chunks = append(c.report.Problems[n].Chunks, id)
-	c.lost[id] = n
-}
-
-// storedNodes reads nodes from the storage, not from the cache.
-type storedNodes struct{ r *Repository }
-
-func (s storedNodes) Node(ctx context.Context, id chunk.ID, kind chunk.Kind) ([]byte, error) {
-	return s.r.Chunk(ctx, Ref{id, kind})
 }

@@ -135,8 +135,8 @@ func (w *Writer) renew(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id := range w.used {
-		if condemned[id] || !stored[id] {
+	for id, size := range w.used {
+		if condemned[id] || stored[id] != size {
 			return fmt.Errorf("%w: pack %s that it needs is going away", ErrFenced, id.Short())
 		}
 	}

@@ -74,6 +74,7 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 	if err != nil {
 		return indexError{fmt.Errorf("read the local index: %w", err)}
 	}
+	left := make(map[index.SegmentID]error)
 	var batch []*index.Segment
 	chunks := 0
 	flush := func() error {
@@ -91,11 +92,7 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 		s, err := r.readSegment(ctx, id)
 		switch {
 		case errors.Is(err, ErrDamage), errors.Is(err, seal.ErrNoKey):
-			if bad != nil {
-				bad(indexPrefix+id.String(), err)
-			} else {
-				r.opts.Observer.warn(fmt.Errorf("index segment %s is left out: %w", id.Short(), err))
-			}
+			left[id] = err
 			continue
 		case errors.Is(err, backend.ErrNotExist):
 			continue // superseded since the listing
@@ -109,16 +106,37 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 			}
 		}
 	}
-	if len(batch) == 0 {
-		return nil
+	if len(batch) > 0 {
+		if err := flush(); err != nil {
+			return err
+		}
 	}
-	return flush()
+	return r.leftOut(l, left, bad)
+}
+
+// leftOut tells of segments that could not be absorbed, unless another one has
+// taken their place meanwhile.
+func (r *Repository) leftOut(l *index.Local, segments map[index.SegmentID]error, bad func(name string, err error)) error {
+	for id, err := range segments {
+		if superseded, err := l.Superseded(id); superseded || err != nil {
+			if err != nil {
+				return indexError{fmt.Errorf("read the local index: %w", err)}
+			}
+			continue
+		}
+		if bad != nil {
+			bad(indexPrefix+id.String(), err)
+		} else {
+			r.opts.Observer.warn(fmt.Errorf("index segment %s is left out: %w", id.Short(), err))
+		}
+	}
+	return nil
 }
 
 // readSegment reads a segment and checks that its signer may write one.
 func (r *Repository) readSegment(ctx context.Context, id index.SegmentID) (*index.Segment, error) {
 	name := indexPrefix + id.String()
-	object, err := backend.ReadAll(ctx, r.storage, name, maxSegment)
+	object, err := readWhole(ctx, r.storage, name, maxSegment)
 	if err != nil {
 		return nil, fmt.Errorf("read index segment: %w", err)
 	}
@@ -136,6 +154,26 @@ func (r *Repository) readSegment(ctx context.Context, id index.SegmentID) (*inde
 		return nil, damaged(name, fmt.Errorf("signed by %s, who may not write in %s", s.Signer.Short(), s.Header.Place))
 	}
 	return s, nil
+}
+
+// storeSegment stores an index segment, and takes it into the local index.
+func (r *Repository) storeSegment(ctx context.Context, b *index.Builder, place seal.Place, keys *seal.Keys) error {
+	h := seal.Header{Kind: seal.Segment, Repository: r.id, Place: place}
+	object, id, err := b.Encode(r.opts.Random, h, keys, r.signing)
+	if err != nil {
+		return err
+	}
+	if err := create(ctx, r.storage, indexPrefix+id.String(), object); err != nil {
+		return fmt.Errorf("store index segment: %w", err)
+	}
+	s, err := index.Open(object, r.ring)
+	if err != nil {
+		return fmt.Errorf("read own index segment: %w", err)
+	}
+	if err := r.absorbOwn(ctx, s); err != nil {
+		return fmt.Errorf("absorb own index segment: %w", err)
+	}
+	return nil
 }
 
 // listPacks returns the packs that the storage has, with their sizes.
@@ -220,18 +258,24 @@ func (r *Repository) readOrphans(ctx context.Context) (map[chunk.ID][]index.Plac
 		}
 		delete(packs, p.ID)
 	}
+	condemned, err := r.readCondemned(ctx)
+	if err != nil && !errors.Is(err, ErrDamage) {
+		return nil, err
+	}
 	found := make(map[chunk.ID][]index.Place)
 	for id, info := range packs {
 		entries, err := r.readDirectory(ctx, info)
 		if errors.Is(err, ErrDamage) {
-			r.opts.Observer.warn(fmt.Errorf("pack that no index segment knows: %w", err))
+			if !condemned[id] { // and that may be why it is
+				r.opts.Observer.warn(fmt.Errorf("pack that no index segment knows: %w", err))
+			}
 			continue
 		}
 		if err != nil {
 			return nil, err // a chunk must not count as lost because of it
 		}
 		for _, e := range entries {
-			found[e.ID] = append(found[e.ID], index.Place{Pack: id, PackKind: packKindOf(info.Name), Entry: e})
+			found[e.ID] = append(found[e.ID], index.Place{Pack: id, PackKind: packKindOf(info.Name), PackSize: info.Size, Entry: e})
 		}
 	}
 	return found, nil

@@ -99,7 +99,8 @@ func (r *Repository) create(ctx context.Context, slot config.Slot, object []byte
 	if err := backend.PutBytes(ctx, r.storage, slotsPrefix+slot.ID.String(), object); err != nil {
 		return fmt.Errorf("store key slot: %w", err)
 	}
-	if err := swap(ctx, r.storage, configName, nil, r.config.Seal(bundle.SigningKey())); err != nil {
+	sealed := r.config.Seal(bundle.SigningKey())
+	if err := swap(ctx, r.storage, configName, nil, sealed); err != nil {
 		if errors.Is(err, backend.ErrConflict) {
 			return fmt.Errorf("%w at %s", ErrExists, r.storage)
 		}
@@ -112,6 +113,9 @@ func (r *Repository) create(ctx context.Context, slot config.Slot, object []byte
 		return fmt.Errorf("store the list of condemned packs: %w", err)
 	}
 	if err := r.pin(r.config.Generation); err != nil {
+		return err
+	}
+	if err := r.tolerate(r.cache.Keep(configFile, sealed)); err != nil {
 		return err
 	}
 	return r.use(slot, bundle)

@@ -16,13 +16,28 @@ import (
 // loadSlot reads and verifies a slot of config's list.
 func (r *Repository) loadSlot(ctx context.Context, s config.Slot) (*seal.Slot, error) {
 	name := slotsPrefix + s.ID.String()
-	object, err := backend.ReadAll(ctx, r.storage, name, maxSlot)
+	object, err := readWhole(ctx, r.storage, name, maxSlot)
 	if err != nil {
 		if errors.Is(err, backend.ErrNotExist) {
 			return nil, damaged(name, errors.New("the key slot is missing"))
 		}
 		return nil, fmt.Errorf("read key slot: %w", err)
 	}
+	slot, err := r.parseSlot(s, object)
+	if err != nil {
+		return nil, err
+	}
+	r.cache.Put(slotClass, s.ID, object)
+	return slot, nil
+}
+
+// slotClass is the class of the cache that holds key slots, to put them back
+// should the storage lose them. Like the rest of it they are sealed.
+const slotClass = "slots"
+
+// parseSlot verifies a slot of config's list.
+func (r *Repository) parseSlot(s config.Slot, object []byte) (*seal.Slot, error) {
+	name := slotsPrefix + s.ID.String()
 	if err := checkDigest(s.ID, object); err != nil {
 		return nil, damaged(name, err)
 	}
@@ -279,13 +294,17 @@ func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal
 	if err := c.SetNotes(r.opts.Random, ring, notes); err != nil {
 		return err
 	}
-	if err := swap(ctx, r.storage, configName, old, c.Seal(r.signing)); err != nil {
+	object := c.Seal(r.signing)
+	if err := swap(ctx, r.storage, configName, old, object); err != nil {
 		if errors.Is(err, backend.ErrConflict) {
 			return fmt.Errorf("%w: somebody else changed the keys at the same time", ErrFenced)
 		}
 		return fmt.Errorf("store config: %w", err)
 	}
 	r.adopt(c, ring)
+	if err := r.cache.Keep(configFile, object); err != nil {
+		r.opts.Observer.warn(err)
+	}
 	// The change is in force. Without a memory of it, it is only less protected.
 	if err := r.cache.Pin(r.storage.String(), r.id, c.Generation); err != nil {
 		r.opts.Observer.warn(err)
@@ -296,7 +315,7 @@ func (r *Repository) change(ctx context.Context, edit func(*config.Config, *seal
 // readConfig reads the config that is stored now, which is that which was opened or
 // a later one.
 func (r *Repository) readConfig(ctx context.Context) (*config.Config, []byte, error) {
-	object, err := backend.ReadAll(ctx, r.storage, configName, maxConfig)
+	object, err := readWhole(ctx, r.storage, configName, maxConfig)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read config: %w", err)
 	}

@@ -145,11 +145,11 @@ func (l *lease) end(ctx context.Context, outcome protocol.Outcome, manifest []by
 	case !errors.Is(err, backend.ErrExist):
 		return fmt.Errorf("end the lease: %w", err)
 	}
-	there, err := backend.ReadAll(ctx, r.storage, name, maxLease)
+	there, err := readWhole(ctx, r.storage, name, maxLease)
 	switch {
 	case err == nil && string(there) == string(object):
 		return nil
-	case err == nil, errors.Is(err, backend.ErrNotExist): // by another, or ended and cleaned up since
+	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, backend.ErrNotExist): // by another, or ended and cleaned up since
 		return ErrFenced
 	}
 	return fmt.Errorf("read the end of the lease: %w", err)
@@ -191,7 +191,7 @@ const maxCondemned = 64 << 20
 
 // readCondemned returns the packs that prune may delete at any time.
 func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error) {
-	object, err := backend.ReadAll(ctx, r.storage, condemnedName, maxCondemned)
+	object, err := readWhole(ctx, r.storage, condemnedName, maxCondemned)
 	if errors.Is(err, backend.ErrNotExist) {
 		return nil, nil
 	}
@@ -250,7 +250,7 @@ func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, er
 // readEnd reads the end of a lease, and says who signed it.
 func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, seal.Signer, error) {
 	name := leasesPrefix + lease + "/end"
-	object, err := backend.ReadAll(ctx, r.storage, name, maxLease)
+	object, err := readWhole(ctx, r.storage, name, maxLease)
 	if err != nil {
 		return nil, seal.Signer{}, fmt.Errorf("read end of lease: %w", err)
 	}
@@ -290,7 +290,7 @@ func (r *Repository) verifyLease(ctx context.Context, name string) error {
 	if object == "end" {
 		return nil
 	}
-	b, err := backend.ReadAll(ctx, r.storage, name, maxLease)
+	b, err := readWhole(ctx, r.storage, name, maxLease)
 	if err != nil {
 		return fmt.Errorf("read lease: %w", err)
 	}

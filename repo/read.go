@@ -39,6 +39,15 @@ func readError(name string, err error) error {
 	return fmt.Errorf("read: %w", err)
 }
 
+// readWhole reads an object of at most limit bytes. A longer one is damage.
+func readWhole(ctx context.Context, b backend.Interface, name string, limit int64) ([]byte, error) {
+	p, err := backend.ReadAll(ctx, b, name, limit)
+	if errors.Is(err, backend.ErrTooLong) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, damaged(name, err)
+	}
+	return p, err
+}
+
 // packKeys holds the keys of packs that were opened, as opening one costs a
 // read and a public-key operation.
 type packKeys struct {

@@ -119,7 +119,7 @@ const maxSlot = 1 << 16
 // seal.ErrWrongSecret if no secret opens any slot, or ErrDamage.
 func Open(ctx context.Context, opts Options) (*Repository, error) {
 	opts.setDefaults()
-	object, err := backend.ReadAll(ctx, opts.Storage, configName, maxConfig)
+	object, err := readWhole(ctx, opts.Storage, configName, maxConfig)
 	if errors.Is(err, backend.ErrNotExist) {
 		return nil, fmt.Errorf("%w at %s", ErrNoRepository, opts.Storage)
 	}
@@ -136,6 +136,9 @@ func Open(ctx context.Context, opts Options) (*Repository, error) {
 	}
 	if err := r.open(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
+	}
+	if err := r.cache.Keep(configFile, object); err != nil {
+		opts.Observer.warn(err)
 	}
 	return r, nil
 }

@@ -73,6 +73,18 @@ func (s *SnapshotSet) explains(id snapshot.ID) bool {
 	return ok || forgotten || s.hidden[id]
 }
 
+// isForgotten reports whether an error is of a manifest that nobody needs any
+// more.
+func (s *SnapshotSet) isForgotten(err error) bool {
+	var d *DamageError
+	if !errors.As(err, &d) {
+		return false
+	}
+	id, err := snapshot.ParseID(strings.TrimPrefix(d.Object, snapshotsPrefix))
+	_, forgotten := s.Forgotten[id]
+	return err == nil && forgotten
+}
+
 // heads returns the snapshots that no other one and no tombstone links to, sorted.
 func (s *SnapshotSet) heads() []snapshot.ID {
 	linked := make(map[snapshot.ID]bool)
@@ -127,6 +139,7 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	for id := range set.Forgotten {
 		delete(set.byID, id)
 	}
+	set.Damage = slices.DeleteFunc(set.Damage, set.isForgotten)
 	set.Uncopied = slices.DeleteFunc(set.Uncopied, func(id snapshot.ID) bool { _, ok := set.byID[id]; return !ok })
 	r.checkChain(set)
 	return set, r.tolerate(r.rememberHeads(set))
@@ -229,7 +242,7 @@ func (r *Repository) cached(ctx context.Context, class, name string, id [32]byte
 	if object, ok := r.cache.Get(class, id); ok && checkDigest(digest, object) == nil {
 		return object, nil
 	}
-	object, err := backend.ReadAll(ctx, r.storage, name, limit)
+	object, err := readWhole(ctx, r.storage, name, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
@@ -315,13 +328,19 @@ func (r *Repository) readTombstones(ctx context.Context, set *SnapshotSet) error
 	return nil
 }
 
-func (r *Repository) applyTombstone(set *SnapshotSet, name string, object []byte) error {
+// openTombstone opens a tombstone and checks who signed it.
+func (r *Repository) openTombstone(object []byte) (*protocol.Tombstone, error) {
 	t, by, err := protocol.OpenTombstone(object, r.id)
+	if err == nil && by != r.config.Admin {
+		err = fmt.Errorf("signed by %s, not by the admin", by.Short())
+	}
+	return t, err
+}
+
+func (r *Repository) applyTombstone(set *SnapshotSet, name string, object []byte) error {
+	t, err := r.openTombstone(object)
 	if err != nil {
 		return damaged(name, err)
-	}
-	if by != r.config.Admin {
-		return damaged(name, fmt.Errorf("signed by %s, not by the admin", by.Short()))
 	}
 	for _, f := range t.Forgotten {
 		set.Forgotten[f.ID] = f.Links

@@ -212,6 +212,22 @@ type files map[string][]byte
 // blockSize is where these tests cut contents.
 const blockSize = 24 << 10
 
+// maxInline is from how many extents on these tests give a file a list.
+const maxInline = 8
+
+// putList moves a file's extents into a list tree.
+func putList(ctx context.Context, cut [32]byte, w *repo.Writer, e *snapshot.Entry) error {
+	l := snapshot.NewListBuilder(cut, func(_ context.Context, p []byte) (chunk.ID, error) { return w.PutNode(chunk.List, p) })
+	for _, x := range e.Extents {
+		if err := l.Add(ctx, x); err != nil {
+			return err
+		}
+	}
+	root, err := l.Finish(ctx)
+	e.Extents, e.List = nil, &root
+	return err
+}
+
 // put writes files as a tree.
 func put(ctx context.Context, r *repo.Repository, w *repo.Writer, f files) (snapshot.Root, error) {
 	keys, err := r.WriteKeys()
@@ -236,6 +252,11 @@ func put(ctx context.Context, r *repo.Repository, w *repo.Writer, f files) (snap
 				return snapshot.Root{}, err
 			}
 			e.Extents = append(e.Extents, snapshot.Extent{Chunk: id, ChunkSize: uint32(len(block)), Length: uint64(len(block))})
+		}
+		if len(e.Extents) > maxInline {
+			if err := putList(ctx, keys.TreeCut, w, e); err != nil {
+				return snapshot.Root{}, err
+			}
 		}
 		if err := b.Add(ctx, e); err != nil {
 			return snapshot.Root{}, err

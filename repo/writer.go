@@ -32,7 +32,7 @@ type Writer struct {
 
 	lease     *lease
 	condemned map[pack.ID]bool
-	stored    map[pack.ID]bool // packs that were listed after condemned was read, and own ones
+	stored    map[pack.ID]int64 // sizes of the packs that were listed after condemned was read, and of own ones
 	snapshots *SnapshotSet
 
 	data, meta *packer
@@ -41,7 +41,7 @@ type Writer struct {
 
 	mu       sync.Mutex
 	pending  map[chunk.ID]struct{} // put in this run and not in the local index yet
-	used     map[pack.ID]struct{}  // packs that this snapshot relies on
+	used     map[pack.ID]int64     // packs that this snapshot relies on, with their sizes
 	finished []pack.Finished       // durable, in no segment yet
 
 	failed   atomic.Pointer[error] // first error of an upload
@@ -89,7 +89,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, e
 		slots:   make(chan struct{}, 2),
 		scratch: make(chan []byte, r.opts.Goroutines+1),
 		pending: make(map[chunk.ID]struct{}),
-		used:    make(map[pack.ID]struct{}),
+		used:    make(map[pack.ID]int64),
 	}
 	w.data = &packer{w: w, kind: seal.DataPack}
 	w.meta = &packer{w: w, kind: seal.MetaPack}
@@ -115,8 +115,8 @@ func (w *Writer) learn(ctx context.Context) (err error) {
 	return err
 }
 
-// readFences reads condemned and then lists the packs.
-func (r *Repository) readFences(ctx context.Context) (condemned, stored map[pack.ID]bool, err error) {
+// readFences reads condemned and then lists the packs, with their sizes.
+func (r *Repository) readFences(ctx context.Context) (condemned map[pack.ID]bool, stored map[pack.ID]int64, err error) {
 	if condemned, err = r.readCondemned(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -124,9 +124,9 @@ func (r *Repository) readFences(ctx context.Context) (condemned, stored map[pack
 	if err != nil {
 		return nil, nil, err
 	}
-	stored = make(map[pack.ID]bool, len(packs))
-	for id := range packs {
-		stored[id] = true
+	stored = make(map[pack.ID]int64, len(packs))
+	for id, info := range packs {
+		stored[id] = info.Size
 	}
 	return condemned, stored, nil
 }
@@ -157,8 +157,8 @@ func (w *Writer) Has(ref Ref) (bool, error) {
 }
 
 // isStored looks a chunk up in the index. An entry counts if its pack was in
-// the listing and is not condemned, and if this writer or the admin says so:
-// another writer might have put junk under the ID.
+// the listing, whole by its size, and is not condemned, and if this writer or the
+// admin says so: another writer might have put junk under the ID.
 func (w *Writer) isStored(ref Ref) (bool, error) {
 	var buf [4]index.Place
 	places, err := w.repo.lookup(buf[:0], ref.ID)
@@ -170,8 +170,8 @@ func (w *Writer) isStored(ref Ref) (bool, error) {
 	defer w.mu.Unlock()
 	for _, p := range places {
 		trusted := p.Signer == self || p.Signer == w.repo.config.Admin
-		if trusted && p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && w.stored[p.Pack] && !w.condemned[p.Pack] {
-			w.used[p.Pack] = struct{}{}
+		if trusted && p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && w.stored[p.Pack] == p.PackSize && !w.condemned[p.Pack] {
+			w.used[p.Pack] = p.PackSize
 			return true, nil
 		}
 	}
@@ -320,26 +320,14 @@ func (w *Writer) publish(ctx context.Context, packs []pack.Finished) error {
 			return err
 		}
 	}
-	h := seal.Header{Kind: seal.Segment, Repository: r.id, Place: w.place}
-	object, id, err := b.Encode(r.opts.Random, h, w.keys, r.signing)
-	if err != nil {
+	if err := r.storeSegment(ctx, b, w.place, w.keys); err != nil {
 		return err
-	}
-	if err := create(ctx, r.storage, indexPrefix+id.String(), object); err != nil {
-		return fmt.Errorf("store index segment: %w", err)
-	}
-	s, err := index.Open(object, r.ring)
-	if err != nil {
-		return fmt.Errorf("read own index segment: %w", err)
-	}
-	if err := r.absorbOwn(ctx, s); err != nil {
-		return fmt.Errorf("absorb own index segment: %w", err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range packs {
-		w.stored[f.ID] = true
-		w.used[f.ID] = struct{}{}
+		w.stored[f.ID] = f.Size
+		w.used[f.ID] = f.Size
 		for _, e := range f.Entries {
 			delete(w.pending, e.ID)
 		}

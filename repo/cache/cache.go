@@ -5,12 +5,13 @@
 // All of it may be deleted at any time. Copies come back from the storage (a write-only
 // key can't fetch them again, and reads its sources anew once); the memory begins
 // anew. Contents are sealed with a key of the repository, so a stolen disk without
-// a key tells sizes (of compressed contents), and nothing else but what the local index in
-// index.bolt holds in the clear: IDs, places and lengths of chunks. Several
-// processes may use one folder.
+// a key tells sizes (of compressed contents), and nothing else but what stands in
+// the clear: a copy of config, which has no secrets, and the local index in
+// index.bolt with IDs, places and lengths of chunks. Several processes may use one folder.
 package cache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -205,6 +206,40 @@ func (d *Dir) Trim(class string, limit int64) error {
 	return nil
 }
 
+// pinFile returns the file that says which repository is at a location.
+func pinFile(root, location string) string {
+	sum := blake3.Sum256([]byte(location))
+	return filepath.Join(root, "locations", fmt.Sprintf("%x", sum[:16]))
+}
+
+// Pinned returns which repository a machine with the given cache saw at a location.
+func Pinned(root, location string) (seal.RepositoryID, bool) {
+	text, err := recall(pinFile(root, location))
+	if err != nil {
+		return seal.RepositoryID{}, false
+	}
+	id, err := seal.ParseRepositoryID(text)
+	return id, err == nil
+}
+
+// Keep keeps a small object in the clear, in place of what was kept under that
+// name. Unlike Put it needs no key, nor does Kept.
+func (d *Dir) Keep(name string, object []byte) error {
+	if kept, ok := d.Kept(name); ok && bytes.Equal(kept, object) {
+		return nil
+	}
+	if err := writeFileSync(d.Path(name), object); err != nil {
+		return fmt.Errorf("write cache: %w", err)
+	}
+	return nil
+}
+
+// Kept returns what Keep kept.
+func (d *Dir) Kept(name string) ([]byte, bool) {
+	b, err := os.ReadFile(d.Path(name))
+	return b, err == nil
+}
+
 // Mismatch is the error of Pin if the repository is not what the machine remembers.
 type Mismatch string
 
@@ -215,8 +250,7 @@ func (m Mismatch) Error() string { return string(m) }
 // generation, there before. Any other error is one of the disk. What is damaged of
 // the memory counts as absent.
 func (d *Dir) Pin(location string, id seal.RepositoryID, generation uint64) error {
-	sum := blake3.Sum256([]byte(location))
-	known := filepath.Join(d.root, "locations", fmt.Sprintf("%x", sum[:16]))
+	known := pinFile(d.root, location)
 	last := d.Path("generation")
 	text, err := recall(known)
 	if err != nil {

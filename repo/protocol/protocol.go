@@ -28,6 +28,12 @@ type LeaseID [32]byte
 // String returns the ID as 64 hexadecimal digits.
 func (l LeaseID) String() string { return fmt.Sprintf("%x", l[:]) }
 
+// ParseLeaseID reads what LeaseID.String wrote.
+func ParseLeaseID(s string) (LeaseID, error) {
+	d, err := seal.ParseDigest[LeaseID](s)
+	return LeaseID(d), err
+}
+
 func appendTime(b []byte, t time.Time) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(t.UnixNano()))
 }

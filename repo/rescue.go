@@ -1,0 +1,278 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// rescue puts chunks that were saved into new packs, each of the epoch and domain that its
+// chunk's ID is of.
+type rescue struct {
+	p        *repairer
+	lease    string // under which this repair works
+	open     map[packPlace]*openPack
+	finished map[seal.Place][]pack.Finished
+	done     map[chunk.ID]bool
+}
+
+type packPlace struct {
+	place seal.Place
+	kind  seal.Kind
+}
+
+func newRescue(p *repairer) *rescue {
+	return &rescue{
+		p: p, open: make(map[packPlace]*openPack), finished: make(map[seal.Place][]pack.Finished), done: make(map[chunk.ID]bool),
+	}
+}
+
+// add keeps a chunk, given as the contents of a frame, which it overwrites.
+func (s *rescue) add(ctx context.Context, place seal.Place, e pack.Entry, encoded []byte) error {
+	if s.done[e.ID] {
+		return nil
+	}
+	s.done[e.ID] = true
+	if s.p.opts.DryRun {
+		return nil
+	}
+	at := packPlace{place, seal.DataPack}
+	if e.Kind.IsMeta() {
+		at.kind = seal.MetaPack
+	}
+	o, err := s.pack(ctx, at)
+	if err != nil {
+		return err
+	}
+	e = pack.Entry{ID: e.ID, Kind: e.Kind, Encoding: e.Encoding, Raw: e.Raw}
+	if _, err := o.writer.Append(e, encoded); err != nil {
+		return errors.Join(err, o.staged.Abort())
+	}
+	if o.writer.Size() < int(s.p.config.PackSize) {
+		return nil
+	}
+	return s.store(ctx, at)
+}
+
+// pack returns the open pack of a place.
+func (s *rescue) pack(ctx context.Context, at packPlace) (*openPack, error) {
+	if o := s.open[at]; o != nil {
+		return o, nil
+	}
+	r := s.p.Repository
+	keys, ok := r.ring.Keys(at.place)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", at.place, seal.ErrNoKey)
+	}
+	staged, err := stage(ctx, r.storage)
+	if err != nil {
+		return nil, fmt.Errorf("begin a pack: %w", err)
+	}
+	h := seal.Header{Kind: at.kind, Repository: r.id, Place: at.place}
+	w, err := pack.NewWriter(staged, h, r.config.Public, keys, r.opts.Random)
+	if err != nil {
+		return nil, errors.Join(err, staged.Abort())
+	}
+	o := &openPack{staged: staged, writer: w}
+	s.open[at] = o
+	return o, nil
+}
+
+// store makes a pack durable.
+func (s *rescue) store(ctx context.Context, at packPlace) error {
+	o := s.open[at]
+	delete(s.open, at)
+	f, err := o.writer.Finish()
+	if err != nil {
+		return errors.Join(err, o.staged.Abort())
+	}
+	name := packName(f.Kind, f.ID)
+	if err := o.staged.Commit(ctx, name); err != nil && !errors.Is(err, backend.ErrExist) {
+		return fmt.Errorf("store pack: %w", err)
+	}
+	s.p.Repository.opts.Observer.packStored(name, f.Size)
+	s.finished[at.place] = append(s.finished[at.place], f)
+	return nil
+}
+
+// flush makes durable what is not yet.
+func (s *rescue) flush(ctx context.Context) error {
+	for at := range s.open {
+		if err := s.store(ctx, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walkTrees reads all nodes of all snapshots. Those that can't be read from the
+// storage are taken from this machine's cache, if it has them.
+func (p *repairer) walkTrees(ctx context.Context) error {
+	encoder, err := pack.NewEncoder(p.config.Compression, 1)
+	if err != nil {
+		return err
+	}
+	nodes := &mendingNodes{p: p, encoder: encoder}
+	seen := make(seenNodes)
+	for _, info := range p.set.Newest() {
+		if err := p.LoadBody(ctx, info); errors.Is(err, ErrDamage) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := snapshot.Visit(ctx, snapshot.Tree{Root: info.Body.Root, Source: nodes}, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mendingNodes reads nodes from the storage, and else from the cache.
+type mendingNodes struct {
+	p       *repairer
+	encoder *pack.Encoder
+}
+
+// Node implements snapshot.NodeSource.
+func (m *mendingNodes) Node(ctx context.Context, id chunk.ID, kind chunk.Kind) ([]byte, error) {
+	p := m.p
+	plain, err := p.Chunk(ctx, Ref{id, kind})
+	if !errors.Is(err, ErrDamage) {
+		return plain, err
+	}
+	// The packs that should have it are not what they seem.
+	places, perr := p.places(nil, id)
+	if perr != nil {
+		return nil, perr
+	}
+	for _, x := range places {
+		p.suspects[x.Pack] = true
+	}
+	plain, ok := p.cache.Get(nodeClass, id)
+	if !ok {
+		return nil, err
+	}
+	for place, h := range p.hashers {
+		if h.Sum(kind, plain) != id {
+			continue
+		}
+		encoded, encoding := m.encoder.Encode(nil, plain)
+		e := pack.Entry{ID: id, Kind: kind, Encoding: encoding, Raw: uint32(len(plain))}
+		p.fixed("tree node "+id.Short(), "stored again, from this machine's cache")
+		return plain, p.saved.add(ctx, place, e, encoded)
+	}
+	return nil, err
+}
+
+// seenNodes is a visitor that goes everywhere once.
+type seenNodes map[chunk.ID]bool
+
+// Enter implements snapshot.Visitor.
+func (s seenNodes) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
+	was := s[n.ID]
+	s[n.ID] = true
+	return !was
+}
+
+// Extent implements snapshot.Visitor.
+func (seenNodes) Extent(*snapshot.Entry, snapshot.Extent) error { return nil }
+
+// Bad implements snapshot.Visitor: the check afterwards tells of it.
+func (seenNodes) Bad(_ chunk.ID, _ *snapshot.Entry, err error) error {
+	if errors.Is(err, ErrDamage) || errors.Is(err, seal.ErrDamaged) {
+		return nil
+	}
+	return err
+}
+
+// segmentEntries bounds a segment that a repair publishes: some 60 MB.
+const segmentEntries = 1 << 20
+
+// publish names the packs that no segment names, or none that goes on to count,
+// and supersedes those that must not count.
+func (p *repairer) publish(ctx context.Context) error {
+	if err := p.saved.flush(ctx); err != nil {
+		return err
+	}
+	builders := make(map[seal.Place]*index.Builder)
+	packs := make(map[seal.Place]int)
+	add := func(place seal.Place, f pack.Finished) error {
+		b := builders[place]
+		if b == nil || b.Len() >= segmentEntries {
+			if err := p.publishSegment(ctx, place, b, packs[place]); err != nil {
+				return err
+			}
+			b = index.NewBuilder()
+			builders[place], packs[place] = b, 0
+		}
+		packs[place]++
+		return b.AddPack(f)
+	}
+	for place, saved := range p.saved.finished {
+		for _, f := range saved {
+			if err := add(place, f); err != nil {
+				return err
+			}
+		}
+	}
+	for id, info := range p.packs {
+		if p.condemned[id] || p.bad[id] != nil || p.isNamed(id) {
+			continue
+		}
+		k, err := p.packKey(ctx, id, packKindOf(info.Name))
+		if err != nil {
+			return err
+		}
+		entries, err := p.readDirectory(ctx, info)
+		if err != nil {
+			return err
+		}
+		if err := add(k.Header.Place, pack.Finished{ID: id, Kind: packKindOf(info.Name), Size: info.Size, Entries: entries}); err != nil {
+			return err
+		}
+	}
+	// What supersedes comes last, when all that is still true is said anew.
+	place, err := p.writePlace()
+	if err != nil {
+		return err
+	}
+	last := builders[place]
+	delete(builders, place)
+	for at, b := range builders {
+		if err := p.publishSegment(ctx, at, b, packs[at]); err != nil {
+			return err
+		}
+	}
+	for id, why := range p.segments {
+		if last == nil {
+			last = index.NewBuilder()
+		}
+		last.Supersede(id)
+		p.fixed(indexPrefix+id.String(), "superseded: %s", firstLine(why))
+	}
+	return p.publishSegment(ctx, place, last, packs[place])
+}
+
+func (p *repairer) publishSegment(ctx context.Context, place seal.Place, b *index.Builder, packs int) error {
+	if b == nil {
+		return nil
+	}
+	if packs > 0 {
+		p.fixed("index", "a segment that names %d packs was published", packs)
+	}
+	if p.opts.DryRun {
+		return nil
+	}
+	keys, ok := p.ring.Keys(place)
+	if !ok {
+		return fmt.Errorf("%s: %w", place, seal.ErrNoKey)
+	}
+	return p.storeSegment(ctx, b, place, keys)
+}

@@ -1,0 +1,151 @@
+package repo
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/seal"
+)
+
+// scanned is what was found in a pack.
+type scanned struct {
+	entries []pack.Entry // of the directory
+	bad     []chunk.ID   // can't be had from the pack
+	err     error        // what is wrong, nil if nothing
+}
+
+// maxBad is of how many frames of a pack the error tells.
+const maxBad = 3
+
+// failed tells damage from an error that says nothing about the pack.
+func (s scanned) failed(err error) (scanned, error) {
+	if !errors.Is(err, ErrDamage) {
+		return s, err
+	}
+	s.err = err
+	return s, nil
+}
+
+// spoiled notes a chunk that can't be had.
+func (s *scanned) spoiled(id chunk.ID, err error) {
+	s.bad = append(s.bad, id)
+	if len(s.bad) <= maxBad {
+		s.err = errors.Join(s.err, err)
+	}
+}
+
+func chunksOf(entries []pack.Entry) []chunk.ID {
+	ids := make([]chunk.ID, len(entries))
+	for i, e := range entries {
+		ids[i] = e.ID
+	}
+	return ids
+}
+
+// readPack reads a pack from its beginning to its end. What is wrong is in the
+// result; the error says that the pack could not be looked at.
+func (r *Repository) readPack(ctx context.Context, info backend.Info) (s scanned, err error) {
+	if s.entries, err = r.readDirectory(ctx, info); err != nil {
+		return s.failed(err)
+	}
+	return r.scan(ctx, info, s.entries, nil)
+}
+
+// scan reads a pack once and checks its hash and each of the frames that entries
+// name, in the order of their offsets. It hands those that are good to good,
+// unless that is nil: the encoded contents are its to use until it returns.
+func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack.Entry, good func(k *pack.Key, e pack.Entry, encoded []byte) error) (scanned, error) {
+	s := scanned{entries: entries}
+	id, err := pack.ParseID(path.Base(info.Name))
+	if err != nil {
+		return s.failed(damaged(info.Name, err))
+	}
+	key, err := r.packKey(ctx, id, packKindOf(info.Name))
+	if err != nil {
+		s.bad = chunksOf(entries)
+		return s.failed(err)
+	}
+	object, err := r.storage.Open(ctx, info.Name)
+	if err != nil {
+		s.bad = chunksOf(entries)
+		return s.failed(readError(info.Name, err))
+	}
+	defer object.Close()
+	sum := blake3.New()
+	// A storage that never ends an object must not keep a reader for ever.
+	bounded := io.LimitReader(object, min(info.Size, pack.MaxSize)+1)
+	in := frameReader{in: io.TeeReader(bufio.NewReaderSize(bounded, 1<<20), sum)}
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return s, err
+		}
+		b.span = grow(b.span, int(e.Stored))
+		err := in.frame(b.span, e)
+		if err == nil {
+			_, err = r.openFrame(key, b.span, e, b)
+		} else if !errors.Is(err, errCutOff) {
+			return s, err
+		}
+		if err != nil {
+			s.spoiled(e.ID, err)
+			continue
+		}
+		if good != nil {
+			if err := good(key, e, b.encoded); err != nil {
+				return s, err
+			}
+		}
+	}
+	if _, err := io.Copy(io.Discard, in.in); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return s, fmt.Errorf("read: %w", err)
+	}
+	var got pack.ID
+	if sum.Sum(got[:0]); got != id {
+		s.err = errors.Join(s.err, fmt.Errorf("object is %w: its contents hash to %s", seal.ErrDamaged, got.Short()))
+	}
+	if s.err != nil {
+		s.err = damaged(info.Name, s.err)
+	}
+	return s, nil
+}
+
+var errCutOff = errors.New("the pack is cut off")
+
+// frameReader reads frames from a stream of a pack.
+type frameReader struct {
+	in io.Reader
+	at int64
+}
+
+// frame reads the frame of an entry. The error is errCutOff if the pack ends before
+// the frame, or the frame before begins behind it.
+func (f *frameReader) frame(p []byte, e pack.Entry) error {
+	if f.at > int64(e.Offset) {
+		return fmt.Errorf("frame of chunk %s: %w", e.ID.Short(), errCutOff)
+	}
+	n, err := io.CopyN(io.Discard, f.in, int64(e.Offset)-f.at)
+	f.at += n
+	if err == nil {
+		n, rerr := io.ReadFull(f.in, p)
+		f.at += int64(n)
+		err = rerr
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("frame of chunk %s: %w", e.ID.Short(), errCutOff)
+	}
+	return fmt.Errorf("read: %w", err)
+}
