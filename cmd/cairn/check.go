@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/repo"
 )
@@ -113,7 +114,8 @@ func (p *program) checkDone(report *repo.Report) error {
 		p.printf("the contents of packs were not read; --read-data does that\n")
 	}
 	if len(report.Problems) > 0 {
-		return &statusError{statusDamage, fmt.Errorf("%s found; what is not named above is intact", plural(int64(len(report.Problems)), "problem"))}
+		return &hintError{&statusError{statusDamage, fmt.Errorf("%s found; what is not named above is intact", plural(int64(len(report.Problems)), "problem"))},
+			"cairn repair mends what can be mended, and makes the next snapshot store again what is lost; cairn restore --allow-damaged gives what is left of a file"}
 	}
 	p.printf("no problems were found\n")
 	return nil
@@ -124,7 +126,7 @@ func (p *program) printProblem(pr repo.Problem) {
 		files := []map[string]any{}
 		for _, f := range pr.Files {
 			m := pathFields(f.Path)
-			m["snapshot"] = f.Snapshot.String()
+			m["snapshot"], m["other_snapshots"] = f.Snapshot.String(), f.Others
 			files = append(files, m)
 		}
 		chunks := []string{}
@@ -136,12 +138,29 @@ func (p *program) printProblem(pr repo.Problem) {
 	}
 	fmt.Fprintf(p.Stderr, "damaged: %s\n", termui.Clean(pr.Object+": "+pr.Err.Error()))
 	if n := len(pr.Chunks); n > 0 {
-		fmt.Fprintf(p.Stderr, "  chunks lost: %d\n", n)
+		fmt.Fprintf(p.Stderr, "  %s lost: %s\n", plural(int64(n), "chunk"), shortChunks(pr.Chunks))
 	}
 	for _, f := range pr.Files {
-		fmt.Fprintf(p.Stderr, "  needed by %s:%s\n", f.Snapshot.Short(), termui.Quote(f.Path))
+		others := ""
+		if f.Others > 0 {
+			others = " and " + plural(int64(f.Others), "older snapshot")
+		}
+		fmt.Fprintf(p.Stderr, "  needed by %s:%s%s\n", f.Snapshot.Short(), termui.Quote(f.Path), others)
 	}
 	if pr.MoreFiles > 0 {
 		fmt.Fprintf(p.Stderr, "  and by %s\n", plural(int64(pr.MoreFiles), "more file"))
 	}
+}
+
+// shortChunks names some chunks; --json names all.
+func shortChunks(ids []chunk.ID) string {
+	const some = 4
+	var names []string
+	for _, id := range ids[:min(len(ids), some)] {
+		names = append(names, id.Short())
+	}
+	if len(ids) > some {
+		names = append(names, "...")
+	}
+	return strings.Join(names, " ")
 }

@@ -63,6 +63,10 @@ var usages = []usage{
 	}},
 	{command: "restore", prepare: fixed([]string{"--tar=x", "-n", "--host", "alpha"}, "latest")},
 	{command: "check", prepare: fixed([]string{"--read-data"})},
+	{command: "repair", changes: true, prepare: func(w *world) ([]string, []string) {
+		w.ok("snapshot", w.src)
+		return []string{"--read-data", "--dry-run"}, nil
+	}},
 	{command: "stats", data: true, prepare: fixed([]string{"--host", "alpha"})},
 	{command: "key list", data: true, prepare: fixed(nil)},
 	{command: "key add", changes: true, slow: true, prepare: func(w *world) ([]string, []string) {

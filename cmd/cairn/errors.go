@@ -97,7 +97,7 @@ func hint(err error) string {
 	case errors.Is(err, ingest.ErrIncomplete):
 		return "mend the source, or use --allow-incomplete to keep what succeeded"
 	case errors.Is(err, repo.ErrDamage):
-		return "cairn check lists what is damaged and which files need it"
+		return "cairn check lists what is damaged and which files need it; cairn repair mends what can be mended"
 	case errors.Is(err, repo.ErrNoSnapshot):
 		return "cairn snapshots lists what there is"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
