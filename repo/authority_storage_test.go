@@ -36,6 +36,14 @@ func seen(w *world, b backend.Interface, cache string) []error {
 	return errs
 }
 
+// everyKind returns a world that has an object of each kind, and is sound, and
+// a snapshot in it.
+func everyKind(t *testing.T) (*world, snapshot.ID, files) {
+	w := newWhole(t)
+	first := w.made[0]
+	return w.world, first.id, first.files
+}
+
 // An object in the place of another of its kind is noticed.
 func TestStorageSwapsObjects(t *testing.T) {
 	w, id, f := everyKind(t)
