@@ -265,7 +265,10 @@ func TestAttackListBomb(t *testing.T) {
 		if !slices.Equal(paths, []string{"/a", "/b"}) || report.Problems[0].MoreFiles > 0 {
 			t.Errorf("lost are %q and %d more", paths, report.Problems[0].MoreFiles)
 		}
-		s.stands("data chunk " + lost.Short())
+		if !slices.Equal(report.Problems[0].Chunks, []chunk.ID{lost}) {
+			t.Errorf("lost are %v", report.Problems[0].Chunks)
+		}
+		s.stands("data chunks")
 	})
 }
 
