@@ -2,11 +2,11 @@ package ingest
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 
-	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -119,9 +119,7 @@ func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, buf []byte, put
 	if xerr != nil {
 		p.report(e.Key, xerr, true)
 	}
-	// A file that grows faster than it can be read must end some time.
-	limit := before.Size + before.Size/8 + 1<<20
-	if n, err = p.contents(e, io.LimitReader(fdReader(fd), limit), buf, put); err != nil {
+	if n, err = p.fileContents(e, fd, before, buf, put); err != nil {
 		return before, after, n, err
 	}
 	if after, err = fsmeta.StatFd(fd); err != nil {
@@ -130,175 +128,49 @@ func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, buf []byte, put
 	return before, after, n, nil
 }
 
+// fileContents is contents for an open file, and finds its holes.
+func (p *pipeline) fileContents(e *snapshot.Entry, fd int, st fsmeta.Stat, buf []byte, put putter) (n uint64, err error) {
+	c := p.collect(e, buf, put)
+	defer c.drain()
+	// A file that grows faster than it can be read must end some time.
+	limit := st.Size + min(st.Size/8+1<<20, math.MaxInt64-st.Size)
+	r := fdReader{p.sysRead, fd}
+	if st.MayHaveHoles() {
+		err = c.sparse(r, limit)
+	} else {
+		_, err = c.read(io.LimitReader(r, limit))
+	}
+	if err != nil {
+		return c.size, err
+	}
+	return c.size, c.finish()
+}
+
 // fdReader reads a descriptor without the runtime's poller, which regular files
 // have no use for.
-type fdReader int
+type fdReader struct {
+	sysRead func(fd int, p []byte) (int, error)
+	fd      int
+}
 
-func (fd fdReader) Read(p []byte) (int, error) {
-	n, err := readFull(int(fd), p)
-	if err != nil {
-		return n, &readError{err}
+// Read reads until p is full or the file ends. Its errors are *readError.
+func (r fdReader) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		m, err := r.sysRead(r.fd, p[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return n, &readError{fmt.Errorf("read: %w", err)}
+		}
+		if m == 0 {
+			break
+		}
+		n += m
 	}
 	if n == 0 && len(p) > 0 {
 		return 0, io.EOF
 	}
 	return n, nil
-}
-
-// contents cuts what r delivers into chunks in buf (nil: one of its own), stores them, and gives e the
-// extents (or the list) and the content hash. An error of r comes back as *readError,
-// whatever was read before.
-func (p *pipeline) contents(e *snapshot.Entry, r io.Reader, buf []byte, put putter) (n uint64, err error) {
-	e.Hash, e.Extents, e.List = [16]byte{}, nil, nil // perhaps of a read before
-	c := &collector{p: p, entry: e, sum: p.contentHasher()}
-	c.sum.Write([]byte{1})
-	defer c.drain()
-	stream := chunk.NewStream(r, p.split, buf)
-	for {
-		data, err := stream.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return c.size, &readError{err}
-		}
-		c.keepSmall(data)
-		t, err := put(p.ctx, data)
-		if err != nil {
-			return c.size, err
-		}
-		if err := c.add(t, len(data)); err != nil {
-			return c.size, err
-		}
-		p.opts.Observer.Progress.BytesDone.Add(int64(len(data)))
-	}
-	return c.size, c.finish()
-}
-
-// collector puts the chunks of one file into order: into the entry while they
-// are few, into a list tree when they are many.
-type collector struct {
-	p     *pipeline
-	entry *snapshot.Entry
-	sum   *blake3.Hasher
-	size  uint64
-	tasks []pendingChunk // at most inFlight
-	list  *snapshot.ListBuilder
-	// The contents, while they may turn out to be those of a small file,
-	// whose hash is made of them.
-	seen  int
-	first []byte
-}
-
-// keepSmall keeps contents that may be all of a small file.
-func (c *collector) keepSmall(data []byte) {
-	if c.seen += len(data); c.seen < smallFile {
-		c.first = append(c.first, data...)
-	} else {
-		c.first = nil
-	}
-}
-
-type pendingChunk struct {
-	task *chunkTask
-	size int
-}
-
-// add notes a chunk, and collects the oldest if many are on their way.
-func (c *collector) add(t *chunkTask, size int) error {
-	c.tasks = append(c.tasks, pendingChunk{t, size})
-	if len(c.tasks) < c.p.inFlight {
-		return nil
-	}
-	return c.collect()
-}
-
-// collect waits for the oldest chunk.
-func (c *collector) collect() error {
-	t := c.tasks[0]
-	c.tasks = c.tasks[:copy(c.tasks, c.tasks[1:])]
-	select {
-	case err := <-t.task.done:
-		c.giveBack(t.task)
-		if err != nil {
-			return err
-		}
-	case <-c.p.ctx.Done():
-		return c.p.ctx.Err()
-	}
-	c.sum.Write(t.task.id[:])
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(t.size))
-	c.sum.Write(b[:])
-	c.size += uint64(t.size)
-	return c.extent(snapshot.Extent{Chunk: t.task.id, ChunkSize: uint32(t.size), Length: uint64(t.size)})
-}
-
-func (c *collector) giveBack(t *chunkTask) {
-	if t.data == nil {
-		return
-	}
-	select {
-	case c.p.buffers <- t.data[:0]:
-	default:
-	}
-}
-
-// extent appends an extent to the entry, or to the list if there are many.
-func (c *collector) extent(x snapshot.Extent) error {
-	e := c.entry
-	if c.list == nil && len(e.Extents) < snapshot.MaxExtents {
-		e.Extents = append(e.Extents, x)
-		return nil
-	}
-	if c.list == nil {
-		c.list = snapshot.NewListBuilder(c.p.keys.TreeCut, c.p.sink(chunk.List))
-		for _, old := range e.Extents {
-			if err := c.list.Add(c.p.ctx, old); err != nil {
-				return err
-			}
-		}
-		e.Extents = nil
-	}
-	return c.list.Add(c.p.ctx, x)
-}
-
-// finish collects what is on its way and completes the entry.
-func (c *collector) finish() error {
-	for len(c.tasks) > 0 {
-		if err := c.collect(); err != nil {
-			return err
-		}
-	}
-	if c.size == 0 {
-		return nil
-	}
-	if c.size < smallFile {
-		c.sum.Reset()
-		c.sum.Write([]byte{0})
-		c.sum.Write(c.first)
-	}
-	var out [32]byte
-	c.sum.Sum(out[:0])
-	c.entry.Hash = [16]byte(out[:])
-	if c.list != nil {
-		ref, err := c.list.Finish(c.p.ctx)
-		if err != nil {
-			return err
-		}
-		c.entry.List = &ref
-	}
-	return nil
-}
-
-// drain gives back the buffers of chunks that nobody waits for any more.
-func (c *collector) drain() {
-	for _, t := range c.tasks {
-		select {
-		case <-t.task.done:
-			c.giveBack(t.task)
-		case <-c.p.ctx.Done():
-			return
-		}
-	}
 }

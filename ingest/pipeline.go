@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/zeebo/blake3"
-	"golang.org/x/sync/errgroup"
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/seal"
@@ -39,7 +41,8 @@ type pipeline struct {
 	buffers  chan []byte // for those; not a sync.Pool, which the collector would empty
 	cutting  []byte      // to cut large files from
 
-	dirs openDirs
+	dirs    openDirs
+	sysRead func(fd int, p []byte) (int, error) // read(2), but in tests
 
 	unreadable atomic.Int64
 	trees      []treeSource      // in key order
@@ -128,6 +131,7 @@ func newPipeline(s *session) (*pipeline, error) {
 		free:    make(chan *job, queuedJobs),
 
 		inFlight: s.repo.Goroutines() + spareBuffers,
+		sysRead:  unix.Read,
 	}
 	for _, path := range s.targets.paths {
 		key, err := snapshot.KeyOf(path)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cairn-backup/cairn/ingest"
 	"github.com/cairn-backup/cairn/internal/gitignore"
+	"github.com/cairn-backup/cairn/internal/need"
 )
 
 func TestExcludes(t *testing.T) {
@@ -74,14 +75,21 @@ func TestExcludeCaches(t *testing.T) {
 	w.view(w.clean().ID).want(append(kept, "cache/CACHEDIR.TAG", "cache/x", "cache/x/y", "bare/CACHEDIR.TAG")...)
 }
 
+// mount mounts a file system on a directory of the source.
+func (w *world) mount(name, kind, options string) {
+	w.Helper()
+	need.Root(w.T)
+	if err := unix.Mount(kind, w.path(name), kind, 0, options); err != nil {
+		need.Missing(w.T, "this root may not mount a %s: %v", kind, err)
+	}
+	w.Cleanup(func() { w.must(unix.Unmount(w.path(name), unix.MNT_DETACH)) })
+}
+
 func TestOneFileSystem(t *testing.T) {
 	w := newWorld(t)
 	w.write("a", []byte("a"))
 	w.must(os.MkdirAll(w.path("mounted"), 0o755))
-	if err := unix.Mount("tmpfs", w.path("mounted"), "tmpfs", 0, "size=1m"); err != nil {
-		skip(t, "can't mount a file system: "+err.Error())
-	}
-	t.Cleanup(func() { w.must(unix.Unmount(w.path("mounted"), unix.MNT_DETACH)) })
+	w.mount("mounted", "tmpfs", "size=1m")
 	w.write("mounted/b", []byte("b"))
 	one := func(o *ingest.Options) { o.OneFileSystem = true }
 

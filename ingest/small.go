@@ -1,7 +1,8 @@
 package ingest
 
 import (
-	"fmt"
+	"io"
+	"slices"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ type smallWork struct {
 type worker struct {
 	*pipeline
 	buf    []byte
+	layout []snapshot.Extent // of the file that was read last, see place
 	hasher *blake3.Hasher
 	seen   map[[16]byte]int // content hash -> entry of the same job
 }
@@ -34,15 +36,24 @@ func newWorker(p *pipeline) *worker {
 	return &worker{pipeline: p, hasher: p.contentHasher(), seen: make(map[[16]byte]int)}
 }
 
-// contentHash returns the content hash of a small file.
-func (w *worker) contentHash(p []byte) (sum [16]byte) {
+// contentHash returns the content hash of the small file that was read last.
+func (w *worker) contentHash() (sum [16]byte) {
 	w.hasher.Reset()
 	w.hasher.Write([]byte{0})
-	w.hasher.Write(p)
+	for _, x := range w.layout {
+		if x.ChunkSize == 0 {
+			w.hasher.Write(zeros[:x.Length])
+		} else {
+			w.hasher.Write(w.buf[x.Offset:][:x.Length])
+		}
+	}
 	var out [32]byte
 	w.hasher.Sum(out[:0])
 	return [16]byte(out[:])
 }
+
+// zeros are what a small file's holes read as.
+var zeros [smallFile]byte
 
 // bundle reads the small files of a job, one behind the other, and stores
 // them as one chunk. Equal files of the bundle share their bytes.
@@ -85,8 +96,14 @@ func (w *worker) store(j *job, first, end int) error {
 		return err
 	}
 	for _, s := range j.small[first:end] {
-		if e := &j.entries[s.entry]; !s.apart && len(e.Extents) == 1 {
-			e.Extents[0].Chunk, e.Extents[0].ChunkSize = id, uint32(len(w.buf))
+		if s.apart {
+			continue
+		}
+		extents := j.entries[s.entry].Extents
+		for i := range extents {
+			if x := &extents[i]; x.ChunkSize == inBundle {
+				x.Chunk, x.ChunkSize = id, uint32(len(w.buf))
+			}
 		}
 	}
 	return nil
@@ -106,14 +123,13 @@ func (w *worker) read(j *job, s *smallWork) error {
 	e := &j.entries[s.entry]
 	start := len(w.buf)
 	for try := 0; ; try++ {
-		w.buf = w.buf[:start]
-		before, after, err := w.readOnce(e, s)
+		w.buf, w.layout = w.buf[:start], w.layout[:0]
+		before, after, n, err := w.readOnce(e, s)
 		if err != nil {
 			w.buf = w.buf[:start]
 			w.unreadableFile(e, err)
 			return nil
 		}
-		n := int64(len(w.buf) - start)
 		if n >= smallFile {
 			// It grew out of the bundle's measure since the walk.
 			w.buf = w.buf[:start]
@@ -133,48 +149,44 @@ func (w *worker) read(j *job, s *smallWork) error {
 	return nil
 }
 
-// place says where in the bundle a file's contents are.
+// inBundle is the chunk size of extents in a bundle that is not stored yet.
+const inBundle = 1
+
+// place says where in the bundle a file's contents are. Equal files share their
+// bytes, unless one has holes, as the other may have none there.
 func (w *worker) place(j *job, e *snapshot.Entry, index, start int) {
-	contents := w.buf[start:]
-	if len(contents) == 0 {
+	if len(w.layout) == 0 {
 		return
 	}
-	e.Hash = w.contentHash(contents)
-	if first, ok := w.seen[e.Hash]; ok && j.entries[first].Size == e.Size {
-		e.Extents = append([]snapshot.Extent(nil), j.entries[first].Extents...)
-		w.buf = w.buf[:start]
-		return
+	e.Hash = w.contentHash()
+	if dense := len(w.layout) == 1 && w.layout[0].ChunkSize == inBundle; dense {
+		if first, ok := w.seen[e.Hash]; ok && j.entries[first].Size == e.Size {
+			e.Extents = slices.Clone(j.entries[first].Extents)
+			w.buf = w.buf[:start]
+			return
+		}
+		w.seen[e.Hash] = index
 	}
-	w.seen[e.Hash] = index
-	e.Extents = []snapshot.Extent{{Offset: uint32(start), Length: uint64(len(contents))}}
+	e.Extents = slices.Clone(w.layout)
 }
 
-// readOnce opens a file and appends up to smallFile bytes of it to the bundle.
-// It returns what stat said before and after.
-func (w *worker) readOnce(e *snapshot.Entry, s *smallWork) (before, after fsmeta.Stat, err error) {
+// readOnce opens a file and appends its data to the bundle and its map to
+// the layout. It returns what stat said before and after, and how many bytes the
+// file has, with its holes; smallFile or more if it is no small file.
+func (w *worker) readOnce(e *snapshot.Entry, s *smallWork) (before, after fsmeta.Stat, n int64, err error) {
 	fd, before, err := fsmeta.OpenAt(s.dir.fd, s.name)
 	if err != nil {
-		return before, after, err
+		return before, after, 0, err
 	}
 	defer unix.Close(fd)
-	want := int(min(before.Size+1, smallFile)) // one more than expected, to meet the end
-	for want > 0 {
-		n := len(w.buf)
-		if cap(w.buf)-n < want {
-			w.buf = append(make([]byte, 0, max(2*cap(w.buf), n+want, maxBundle+smallFile)), w.buf...)
-		}
-		got, err := readFull(fd, w.buf[n:n+want])
-		w.buf = w.buf[:n+got]
-		if err != nil {
-			return before, after, err
-		}
-		if got < want {
-			break
-		}
-		want = min(64<<10, smallFile-want)
-		if len(w.buf)-n >= smallFile {
-			break
-		}
+	r := fdReader{w.sysRead, fd}
+	if before.MayHaveHoles() {
+		n, err = w.readSparse(r)
+	} else {
+		n, err = w.readDense(r, before.Size)
+	}
+	if err != nil {
+		return before, after, n, err
 	}
 	e.Xattrs = e.Xattrs[:0]
 	xs, xerr := fsmeta.Xattrs(fd)
@@ -185,25 +197,69 @@ func (w *worker) readOnce(e *snapshot.Entry, s *smallWork) (before, after fsmeta
 		w.report(e.Key, xerr, true)
 	}
 	after, err = fsmeta.StatFd(fd)
-	return before, after, err
+	return before, after, n, err
 }
 
-// readFull reads until p is full or the file ends.
-func readFull(fd int, p []byte) (n int, err error) {
-	for n < len(p) {
-		m, err := unix.Read(fd, p[n:])
-		if err == unix.EINTR {
-			continue
-		}
+// readDense takes a file without holes to its end, or to smallFile bytes.
+func (w *worker) readDense(r fdReader, size int64) (n int64, err error) {
+	start := len(w.buf)
+	for want := min(size+1, smallFile); want > 0; want = min(64<<10, smallFile-n) { // one more than expected, to meet the end
+		got, err := w.append(r, int(want))
+		n += int64(got)
 		if err != nil {
-			return n, fmt.Errorf("read: %w", err)
+			return n, err
 		}
-		if m == 0 {
+		if int64(got) < want {
 			break
 		}
-		n += m
 	}
+	w.data(start)
 	return n, nil
+}
+
+// readSparse takes a file by its map of data and holes, for as long as it has
+// less than smallFile bytes.
+func (w *worker) readSparse(r fdReader) (n int64, err error) {
+	for {
+		start, end, err := fsmeta.NextData(r.fd, n)
+		if err != nil || max(start, end) >= smallFile {
+			return max(start, end), err
+		}
+		if start > n {
+			w.layout = append(w.layout, snapshot.Extent{Length: uint64(start - n)})
+		}
+		at := len(w.buf)
+		got, err := w.append(r, int(end-start))
+		if n = start + int64(got); err != nil {
+			return n, err
+		}
+		w.data(at)
+		if got == 0 || n < end {
+			return n, nil // it ends here
+		}
+	}
+}
+
+// append appends up to n bytes of a file to the bundle. Less are there only
+// if the file ends.
+func (w *worker) append(r fdReader, n int) (int, error) {
+	at := len(w.buf)
+	if cap(w.buf)-at < n {
+		w.buf = append(make([]byte, 0, max(2*cap(w.buf), at+n, maxBundle+smallFile)), w.buf...)
+	}
+	got, err := r.Read(w.buf[at : at+n])
+	w.buf = w.buf[:at+got]
+	if err == io.EOF {
+		err = nil
+	}
+	return got, err
+}
+
+// data adds what is in the bundle from start on to the layout.
+func (w *worker) data(start int) {
+	if n := len(w.buf) - start; n > 0 {
+		w.layout = append(w.layout, snapshot.Extent{ChunkSize: inBundle, Offset: uint32(start), Length: uint64(n)})
+	}
 }
 
 // sameFile reports whether a file was left alone between two stats.

@@ -279,6 +279,10 @@ func (v *view) manyContents(e *snapshot.Entry) (b []byte) {
 	next := snapshot.Extents(v.w.Context(), v.repo, e)
 	for x, err := next(); err != io.EOF; x, err = next() {
 		v.w.must(err)
+		if x.IsHole() {
+			b = append(b, make([]byte, x.Length)...)
+			continue
+		}
 		p, ok := v.plain[x.Chunk]
 		if !ok {
 			p, err = v.repo.Chunk(v.w.Context(), repo.Ref{ID: x.Chunk, Kind: chunk.Data})
@@ -310,7 +314,9 @@ func (v *view) chunks(fits func(path string) bool) map[chunk.ID]bool {
 		next := snapshot.Extents(v.w.Context(), v.repo, &e)
 		for x, err := next(); err != io.EOF; x, err = next() {
 			v.w.must(err)
-			ids[x.Chunk] = true
+			if !x.IsHole() {
+				ids[x.Chunk] = true
+			}
 		}
 	}
 	return ids
