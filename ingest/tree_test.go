@@ -19,6 +19,7 @@ import (
 
 	"github.com/cairn-backup/cairn/ingest"
 	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/internal/need"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/snapshot"
 )
@@ -232,7 +233,7 @@ func (w *world) attributes() {
 	for _, name := range []string{"xattrs/file", "xattrs/large", "xattrs/dir", "xattrs"} {
 		for attr, value := range map[string]string{"user.z": "", "user.a": "1", "user.binary": "\x00\xff\n", "user.long": strings.Repeat("v", 1000)} {
 			if err := unix.Setxattr(w.path(name), attr, []byte(value), 0); errors.Is(err, unix.ENOTSUP) {
-				skip(w.T, "the file system has no extended attributes")
+				need.Missing(w.T, "the file system has no extended attributes")
 			} else {
 				w.must(err)
 			}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/internal/need"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/snapshot"
 )
@@ -172,7 +173,7 @@ func disturb(ctx context.Context, dir string, r *rand.Rand) {
 func TestSourceThatIsNoFile(t *testing.T) {
 	const path = "/proc/self/status"
 	if _, err := os.Stat(path); err != nil {
-		skip(t, "there is no /proc")
+		need.Missing(t, "there is no /proc")
 	}
 	w := newWorld(t)
 	o := w.snap(func(o *ingest.Options) { o.Paths = []string{path} })
@@ -185,12 +186,32 @@ func TestSourceThatIsNoFile(t *testing.T) {
 	}
 }
 
+// TestSourceThatFails: this file can be opened, and its first byte can't be
+// read, as nothing is mapped there.
+func TestSourceThatFails(t *testing.T) {
+	const path = "/proc/self/mem"
+	if _, err := os.Stat(path); err != nil {
+		need.Missing(t, "there is no /proc")
+	}
+	w := newWorld(t)
+	w.write("beside", []byte("is kept"))
+	o := w.snap(func(o *ingest.Options) { o.Paths = append(o.Paths, path) })
+	if p := o.problem(t, path); !p.fatal || !errors.Is(p.err, unix.EIO) {
+		t.Errorf("%v, fatal %t", p.err, p.fatal)
+	}
+	v := w.view(o.ID)
+	v.want("beside")
+	if _, ok := v.entries[path]; ok || !o.Partial || o.Totals.Unreadable != 1 || v.info.Open.Flags&snapshot.Incomplete == 0 {
+		t.Errorf("in the snapshot %t, partial %t, totals %+v, flags %x", ok, o.Partial, o.Totals, v.info.Open.Flags)
+	}
+}
+
 // openSources returns what this process has open of the source.
 func (w *world) openSources() (names []string) {
 	w.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		skip(w.T, "there is no /proc")
+		need.Missing(w.T, "there is no /proc")
 	}
 	for _, e := range entries {
 		if name, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(name, w.src) {

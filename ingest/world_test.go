@@ -86,15 +86,6 @@ func (w *world) must(err error) {
 	}
 }
 
-// skip skips a test with a message that can't be overlooked, or fails in CI.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("can't test: %s", why)
-	}
-	t.Skipf("SKIPPED, NOTHING WAS TESTED: %s", why)
-}
-
 func (w *world) path(name string) string { return w.src + "/" + name }
 
 // write makes a file, and the directories above it.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/internal/need"
 )
 
 func TestChmodAt(t *testing.T) {
@@ -168,9 +169,7 @@ func TestIsApplied(t *testing.T) {
 }
 
 func TestApplyCapability(t *testing.T) {
-	if !isRoot() {
-		t.Skip("SKIPPED, NOTHING WAS TESTED: only root can set file capabilities")
-	}
+	need.Root(t)
 	byBoth(t, func(t *testing.T, tr tree, apply func(string, fsmeta.Meta, fsmeta.ApplyOptions) []error) {
 		needXattrs(t, tr)
 		tr.write(t, "file", "x", 0o600)
@@ -213,7 +212,7 @@ func TestApplyAccessList(t *testing.T) {
 		tr.write(t, "file", "x", 0o600)
 		acl := accessList()
 		if err := fsmeta.SetXattrAt(tr.Fd(), "file", acl); errors.Is(err, unix.EOPNOTSUPP) {
-			skip(t, "the file system has no access control lists")
+			need.Missing(t, "the file system has no access control lists")
 		}
 		must(t, os.Remove(tr.join("file")))
 		tr.write(t, "file", "x", 0o600)

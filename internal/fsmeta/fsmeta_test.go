@@ -50,15 +50,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// skip skips the test with a message that can't be overlooked, or fails in CI.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("can't test: %s", why)
-	}
-	t.Skipf("SKIPPED, NOTHING WAS TESTED: %s", why)
-}
-
 func isRoot() bool { return os.Geteuid() == 0 }
 
 // asNobody runs f, on a thread of its own, without root's powers over files.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/internal/need"
 )
 
 func TestOpenAt(t *testing.T) {
@@ -98,7 +99,7 @@ func TestOpenLeased(t *testing.T) {
 	signal.Notify(asked, unix.SIGIO)
 	defer signal.Stop(asked)
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		skip(t, fmt.Sprintf("this file system has no leases: %v", err))
+		need.Missing(t, "this file system has no leases: %v", err)
 	}
 	released := make(chan error, 1)
 	go func() {

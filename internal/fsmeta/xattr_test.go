@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/internal/need"
 )
 
 // needXattrs skips the test where files can't have attributes.
@@ -20,7 +21,7 @@ func needXattrs(t *testing.T, tr tree) {
 	tr.write(t, "probe", "", 0o600)
 	defer os.Remove(tr.join("probe"))
 	if err := fsmeta.SetXattrAt(tr.Fd(), "probe", fsmeta.Xattr{Name: "user.probe", Value: []byte("x")}); err != nil {
-		skip(t, fmt.Sprintf("the file system of %s takes no extended attributes: %v", tr.path, err))
+		need.Missing(t, "the file system of %s takes no extended attributes: %v", tr.path, err)
 	}
 }
 

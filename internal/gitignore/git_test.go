@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/cairn-backup/cairn/internal/gitignore"
+	"github.com/cairn-backup/cairn/internal/need"
 )
 
 var seedFlag = flag.Uint64("seed", 0, "seed of TestLikeGit; 0 is a new one")
@@ -26,12 +27,7 @@ type gitRepo struct {
 
 func newGitRepo(t *testing.T) *gitRepo {
 	t.Helper()
-	if _, err := exec.LookPath("git"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("git is missing; the comparison with git check-ignore needs it")
-		}
-		t.Skip("SKIPPED: git is missing; NOTHING was compared with git check-ignore")
-	}
+	need.Commands(t, "git")
 	r := &gitRepo{dir: t.TempDir(), isDir: make(map[string]bool)}
 	r.git(t, nil, "init", "-q")
 	return r
