@@ -15,12 +15,11 @@ import (
 
 // Reasons for problems.
 var (
-	errVanished  = errors.New("vanished while the snapshot was made")
-	errChanged   = errors.New("changed while it was read; what was read last is in the snapshot")
-	errShrank    = errors.New("shrank while it was read; its end may be missing")
-	errSocket    = errors.New("is a socket, which cannot be backed up")
-	errTooLong   = errors.New("has a path of more than 64 KiB, which a snapshot can't hold")
-	errFirstLink = errors.New("is a further name of a file that could not be read under its first name")
+	errVanished = errors.New("vanished while the snapshot was made")
+	errChanged  = errors.New("changed while it was read; what was read last is in the snapshot")
+	errShrank   = errors.New("shrank while it was read; its end may be missing")
+	errSocket   = errors.New("is a socket, which cannot be backed up")
+	errTooLong  = errors.New("has a path of more than 64 KiB, which a snapshot can't hold")
 )
 
 // entry makes an entry of what stat says. Type and contents are up to the

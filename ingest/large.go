@@ -92,7 +92,7 @@ func (p *pipeline) readFile(e *snapshot.Entry, l *largeWork, buf []byte, put put
 			p.opts.Observer.Progress.BytesDone.Add(-int64(n))
 			continue
 		}
-		p.describe(e, after, n)
+		p.describe(e, l.stat, after, n)
 		p.judge(e, before, after, l.stat, int64(n))
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/internal/fsmeta"
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
 )
@@ -41,6 +42,7 @@ type pipeline struct {
 	buffers  chan []byte // for those; not a sync.Pool, which the collector would empty
 	cutting  []byte      // to cut large files from
 
+	owners  *fsmeta.Owners
 	dirs    openDirs
 	sysRead func(fd int, p []byte) (int, error) // read(2), but in tests
 
@@ -131,6 +133,7 @@ func newPipeline(s *session) (*pipeline, error) {
 		free:    make(chan *job, queuedJobs),
 
 		inFlight: s.repo.Goroutines() + spareBuffers,
+		owners:   fsmeta.NewOwners(),
 		sysRead:  unix.Read,
 	}
 	for _, path := range s.targets.paths {

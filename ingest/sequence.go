@@ -7,29 +7,11 @@ import (
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
-// linkWork says that an entry of a job is one of several names of a file.
-type linkWork struct {
-	entry int
-	copy  bool // its contents are those of the first name
-	last  bool // no further name is to come
-}
-
-// contentsOf is what the names of a file have in common.
-type contentsOf struct {
-	first   snapshot.Key
-	xattrs  []snapshot.Xattr
-	size    uint64
-	hash    [16]byte
-	extents []snapshot.Extent
-	list    *snapshot.ListRef
-	partial bool
-}
-
 // sequencer takes finished jobs in order into the tree.
 type sequencer struct {
 	*pipeline
 	tree  *snapshot.Builder
-	links map[uint64]contentsOf
+	links map[uint64]linkedFile // by group, until the last name has come
 	// of is the last source that an entry was counted for: entries come in the
 	// order of sources.
 	of int
@@ -42,13 +24,17 @@ func (p *pipeline) sink(kind chunk.Kind) snapshot.Sink {
 	}
 }
 
-// sequence is the last stage of the pipeline. It returns the tree's root.
-func (p *pipeline) sequence() (root snapshot.Root, err error) {
-	s := &sequencer{
+func (p *pipeline) newSequencer() *sequencer {
+	return &sequencer{
 		pipeline: p,
 		tree:     snapshot.NewBuilder(p.keys.TreeCut, p.sink(chunk.Node)),
-		links:    make(map[uint64]contentsOf),
+		links:    make(map[uint64]linkedFile),
 	}
+}
+
+// sequence is the last stage of the pipeline. It returns the tree's root.
+func (p *pipeline) sequence() (root snapshot.Root, err error) {
+	s := p.newSequencer()
 	for j := range p.ordered {
 		if j.done != nil {
 			select {
@@ -82,7 +68,9 @@ func (s *sequencer) take(j *job) error {
 		return j.members.take(j.entries)
 	}
 	for _, l := range j.links {
-		s.link(&j.entries[l.entry], l)
+		if err := s.link(&j.entries[l.entry], l); err != nil {
+			return err
+		}
 	}
 	for i := range j.entries {
 		e := &j.entries[i]
@@ -100,25 +88,6 @@ func (s *sequencer) take(j *job) error {
 		}
 	}
 	return nil
-}
-
-// link gives a further name of a file the contents of the first.
-func (s *sequencer) link(e *snapshot.Entry, l linkWork) {
-	c, met := s.links[e.Link]
-	switch {
-	case l.copy && met:
-		e.Xattrs = c.xattrs
-		e.Size, e.Hash, e.Extents, e.List, e.Partial = c.size, c.hash, c.extents, c.list, c.partial
-	case l.copy:
-		// The first name vanished or could not be read.
-		s.report(e.Key, errFirstLink, true)
-		e.Type = dropped
-	case !met && e.Type != dropped:
-		s.links[e.Link] = contentsOf{e.Key, e.Xattrs, e.Size, e.Hash, e.Extents, e.List, e.Partial}
-	}
-	if l.last {
-		delete(s.links, e.Link)
-	}
 }
 
 // count adds an entry to the totals of the snapshot and of its source.

@@ -140,7 +140,7 @@ func (w *worker) read(j *job, s *smallWork) error {
 		if !same && try == 0 {
 			continue
 		}
-		w.describe(e, after, uint64(n))
+		w.describe(e, s.stat, after, uint64(n))
 		w.opts.Observer.Progress.BytesDone.Add(n)
 		w.judge(e, before, after, s.stat, n)
 		break
@@ -268,11 +268,16 @@ func sameFile(a, b fsmeta.Stat) bool {
 }
 
 // describe takes over what stat says now: an entry's metadata should fit the
-// contents that were read.
-func (p *pipeline) describe(e *snapshot.Entry, st fsmeta.Stat, size uint64) {
+// contents that were read. Another file than the walk found is none of the names
+// of that one.
+func (p *pipeline) describe(e *snapshot.Entry, found, now fsmeta.Stat, size uint64) {
 	e.Size = size
-	e.Mtime, e.Ctime = snapshot.Time(st.Mtime), snapshot.Time(st.Ctime)
-	e.Mode, e.UID, e.GID, e.Inode = st.Perm(), st.UID, st.GID, st.Ino
+	e.Mtime, e.Ctime = snapshot.Time(now.Mtime), snapshot.Time(now.Ctime)
+	e.Mode, e.UID, e.GID, e.Inode = now.Perm(), now.UID, now.GID, now.Ino
+	e.User, e.Group = p.owners.User(now.UID), p.owners.Group(now.GID)
+	if now.Ino != found.Ino || now.Dev != found.Dev {
+		e.HasLink, e.Link = false, 0
+	}
 }
 
 // judge reports a file that was not what it seemed to be. What was read, n

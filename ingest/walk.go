@@ -1,14 +1,12 @@
 package ingest
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"sync"
 	"sync/atomic"
 
-	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
@@ -71,17 +69,13 @@ type walker struct {
 	*pipeline
 	job    *job
 	bundle bundler
-	lastIn *dirHandle // directory of the job's last file
-	owners *fsmeta.Owners
+	lastIn *dirHandle        // directory of the job's last file
 	links  map[fileID]uint64 // files with several names: how many are to come
 }
 
-// fileID tells files of one machine apart.
-type fileID struct{ dev, ino uint64 }
-
 // walkFiles takes the paths of the options.
 func (p *pipeline) walkFiles() error {
-	w := &walker{pipeline: p, job: p.newJob(), owners: fsmeta.NewOwners(), links: make(map[fileID]uint64)}
+	w := &walker{pipeline: p, job: p.newJob(), links: make(map[fileID]uint64)}
 	w.bundle.seed = p.bundleSeed()
 	if err := w.root(); err != nil {
 		return err
@@ -330,37 +324,6 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 		return w.flush()
 	}
 	return nil
-}
-
-// link notes a name of a file with several. It reports whether the contents
-// are those of a name met before, which the sequencer then copies.
-func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) (isCopy bool) {
-	if st.Nlink < 2 {
-		return false
-	}
-	id := fileID{st.Dev, st.Ino}
-	e.HasLink, e.Link = true, id.group()
-	left, met := w.links[id]
-	if !met {
-		left = st.Nlink
-	}
-	left--
-	if left == 0 {
-		delete(w.links, id)
-	} else {
-		w.links[id] = left
-	}
-	w.job.links = append(w.job.links, linkWork{entry: len(w.job.entries), copy: met && !reused, last: left == 0})
-	return met && !reused
-}
-
-// group is the number that the names of one file have in common in the tree.
-func (id fileID) group() uint64 {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], id.dev)
-	binary.LittleEndian.PutUint64(b[8:], id.ino)
-	sum := blake3.Sum256(b[:])
-	return binary.LittleEndian.Uint64(sum[:])
 }
 
 // append puts an entry into the job.

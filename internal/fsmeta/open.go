@@ -79,6 +79,20 @@ func OpenDirAt(dirfd int, name string) (fd int, err error) {
 	return fd, nil
 }
 
+// OpenSearchAt opens a directory only to look up names in it, for which the right
+// to search it is enough. Unlike all else here it follows name. The caller owns
+// the descriptor.
+func OpenSearchAt(dirfd int, name string) (fd int, err error) {
+	err = retry(func() (err error) {
+		fd, err = unix.Openat(dirfd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return -1, pathError("open directory", name, err)
+	}
+	return fd, nil
+}
+
 // open opens with O_NOATIME, and without it if the system forbids it. noatime is
 // O_NOATIME or 0 accordingly.
 func open(dirfd int, name string, flags int) (fd, noatime int, err error) {

@@ -1,0 +1,136 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// A file with several names is read once: the first that the walk meets gets a job, and
+// the sequencer, to which all names come in order, gives the others the same contents.
+
+// fileID tells files of one machine apart.
+type fileID struct{ dev, ino uint64 }
+
+// group is the number that the names of one file have in common in the tree.
+func (id fileID) group() uint64 {
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], id.dev)
+	binary.LittleEndian.PutUint64(b[8:], id.ino)
+	sum := blake3.Sum256(b[:])
+	return binary.LittleEndian.Uint64(sum[:])
+}
+
+// linkWork says that an entry of a job is one of several names of a file.
+type linkWork struct {
+	entry int
+	group uint64
+	stat  fsmeta.Stat // what the walk found
+	copy  bool        // its contents are those of a name before
+	last  bool        // no further name is to come
+}
+
+// link notes a name of a file with several. It reports whether the contents
+// are those of a name met before, which the sequencer then copies.
+func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) (isCopy bool) {
+	if st.Nlink < 2 {
+		return false
+	}
+	id := fileID{st.Dev, st.Ino}
+	e.HasLink, e.Link = true, id.group()
+	left, met := w.links[id]
+	if !met {
+		left = st.Nlink
+	}
+	left--
+	if left == 0 {
+		delete(w.links, id)
+	} else {
+		w.links[id] = left
+	}
+	isCopy = met && !reused
+	w.job.links = append(w.job.links, linkWork{len(w.job.entries), e.Link, st, isCopy, left == 0})
+	return isCopy
+}
+
+// linkedFile is what the names of a file have in common: the contents, and the
+// metadata that was read with them.
+type linkedFile struct {
+	mode, uid, gid uint32
+	mtime, ctime   snapshot.Time
+	xattrs         []snapshot.Xattr
+	size           uint64
+	hash           [16]byte
+	extents        []snapshot.Extent
+	list           *snapshot.ListRef
+	partial        bool
+}
+
+func linkedFileOf(e *snapshot.Entry) linkedFile {
+	return linkedFile{e.Mode, e.UID, e.GID, e.Mtime, e.Ctime, e.Xattrs, e.Size, e.Hash, e.Extents, e.List, e.Partial}
+}
+
+func (c *linkedFile) copyTo(e *snapshot.Entry) {
+	e.Mode, e.UID, e.GID, e.Mtime, e.Ctime = c.mode, c.uid, c.gid, c.mtime, c.ctime
+	e.Xattrs, e.Size, e.Hash, e.Extents, e.List, e.Partial = c.xattrs, c.size, c.hash, c.extents, c.list, c.partial
+}
+
+// link gives a further name of a file the contents of the first. If that could
+// not be read, or became another file meanwhile, this name is read instead.
+func (s *sequencer) link(e *snapshot.Entry, l linkWork) error {
+	c, met := s.links[l.group]
+	switch {
+	case l.copy && met:
+		c.copyTo(e)
+		e.User, e.Group = s.owners.User(e.UID), s.owners.Group(e.GID)
+	case l.copy:
+		if err := s.readName(e, l.stat); err != nil {
+			return err
+		}
+	}
+	if !met && e.Type != dropped && e.HasLink {
+		s.links[l.group] = linkedFileOf(e)
+	}
+	if l.last {
+		delete(s.links, l.group)
+	}
+	return nil
+}
+
+// readName reads a file whose directory nobody holds open any more.
+func (s *sequencer) readName(e *snapshot.Entry, st fsmeta.Stat) error {
+	s.opts.Observer.Progress.BytesDone.Add(-st.Size) // the walk took it for done
+	fd, name, err := openAbove(e.Key)
+	if err != nil {
+		s.unreadableFile(e, err)
+		return nil
+	}
+	return s.readFile(e, &largeWork{dir: s.dirs.add(fd), name: name, stat: st}, nil, newWorker(s.pipeline).putNow)
+}
+
+// openAbove opens the directory that a file stands in, only to look names up in
+// it. It goes there component by component, as the path may be longer than the
+// system takes, and follows links, as the walk may have on the way to what it
+// was told to take. So it may come to another file if the tree was changed:
+// readFile knows the one that is meant.
+func openAbove(key snapshot.Key) (fd int, name string, err error) {
+	components := strings.Split(string(key), "\x00")[1:]
+	last := len(components) - 1
+	if fd, err = fsmeta.OpenSearchAt(unix.AT_FDCWD, "/"); err != nil {
+		return -1, "", err
+	}
+	for _, c := range components[:last] {
+		next, err := fsmeta.OpenSearchAt(fd, c)
+		unix.Close(fd)
+		if err != nil {
+			return -1, "", err
+		}
+		fd = next
+	}
+	return fd, components[last], nil
+}
