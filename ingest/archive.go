@@ -43,10 +43,8 @@ type member struct {
 var (
 	errNoName    = errors.New("is a member without a name")
 	errUp        = errors.New(`has ".." in its name, which could lead out of the archive`)
-	errLongName  = errors.New("has a component of more than 255 bytes in its name")
 	errAbsolute  = errors.New("has members whose names begin with a slash; they are taken without it, as tar does")
 	errLinkName  = errors.New("is a hard link to a name that can't be one")
-	errNoTarget  = errors.New("is a symbolic link to nothing")
 	errOwner     = errors.New("has an owner or group that is no number from 0 to 4294967295")
 	errDevice    = errors.New("has a device number that Linux can't have")
 	errVolume    = errors.New("is one volume of an archive of several; join them first, as with: tar -xM")

@@ -15,11 +15,14 @@ import (
 
 // Reasons for problems.
 var (
-	errVanished = errors.New("vanished while the snapshot was made")
-	errChanged  = errors.New("changed while it was read; what was read last is in the snapshot")
-	errShrank   = errors.New("shrank while it was read; its end may be missing")
-	errSocket   = errors.New("is a socket, which cannot be backed up")
-	errTooLong  = errors.New("has a path of more than 64 KiB, which a snapshot can't hold")
+	errVanished   = errors.New("vanished while the snapshot was made")
+	errChanged    = errors.New("changed while it was read; what was read last is in the snapshot")
+	errShrank     = errors.New("shrank while it was read; its end may be missing")
+	errSocket     = errors.New("is a socket, which cannot be backed up")
+	errTooLong    = errors.New("has a path of more than 64 KiB, which a snapshot can't hold")
+	errLongName   = errors.New("has a name of more than 255 bytes, which a snapshot can't hold")
+	errManyXattrs = errors.New("has more than 1.8 MiB of extended attributes, which a snapshot can't hold; some are missing")
+	errNoTarget   = errors.New("is a symbolic link to nothing, which a snapshot can't hold")
 )
 
 // entry makes an entry of what stat says. Type and contents are up to the
@@ -32,15 +35,42 @@ func (w *walker) entry(key snapshot.Key, st fsmeta.Stat) snapshot.Entry {
 	}
 }
 
-// xattrs gives an entry the attributes that were read.
-func (w *walker) xattrs(e *snapshot.Entry, xs []fsmeta.Xattr, err error) {
+// tooLong reports why no key can hold a path that ends with name.
+func tooLong(key snapshot.Key, name string) error {
+	switch {
+	case len(name) > snapshot.MaxComponent:
+		return errLongName
+	case len(key) > snapshot.MaxKey:
+		return errTooLong
+	}
+	return nil
+}
+
+// xattrs gives an entry the attributes that were read, as far as it can hold
+// them. An entry that lacks some has no change time, so that the next snapshot does
+// not take it over as if nothing were missing.
+func (p *pipeline) xattrs(e *snapshot.Entry, xs []fsmeta.Xattr, err error) {
+	e.Xattrs = nil
+	if len(xs) > 0 {
+		e.Xattrs = make([]snapshot.Xattr, 0, len(xs))
+	}
+	room := maxXattrs
 	for _, x := range xs {
+		if room -= len(x.Name) + len(x.Value) + 8; room < 0 {
+			err = errors.Join(err, errManyXattrs)
+			break
+		}
 		e.Xattrs = append(e.Xattrs, snapshot.Xattr{Name: x.Name, Value: x.Value})
 	}
 	if err != nil {
-		w.report(e.Key, err, true)
+		e.Ctime = snapshot.Time{}
+		p.report(e.Key, err, true)
 	}
 }
+
+// maxXattrs is how many bytes of attributes an entry has room for beside its key, its
+// target and its extents, counted as in docs/format.md, section 10.
+const maxXattrs = snapshot.MaxEntry - 2*snapshot.MaxKey
 
 // report tells the observer of a problem, and counts those that leave a hole
 // in the snapshot.

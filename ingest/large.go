@@ -111,14 +111,8 @@ func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, buf []byte, put
 	}
 	defer unix.Close(fd)
 	unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only a hint
-	e.Xattrs = e.Xattrs[:0]
 	xs, xerr := fsmeta.Xattrs(fd)
-	for _, x := range xs {
-		e.Xattrs = append(e.Xattrs, snapshot.Xattr{Name: x.Name, Value: x.Value})
-	}
-	if xerr != nil {
-		p.report(e.Key, xerr, true)
-	}
+	p.xattrs(e, xs, xerr)
 	if n, err = p.fileContents(e, fd, before, buf, put); err != nil {
 		return before, after, n, err
 	}

@@ -188,14 +188,8 @@ func (w *worker) readOnce(e *snapshot.Entry, s *smallWork) (before, after fsmeta
 	if err != nil {
 		return before, after, n, err
 	}
-	e.Xattrs = e.Xattrs[:0]
 	xs, xerr := fsmeta.Xattrs(fd)
-	for _, x := range xs {
-		e.Xattrs = append(e.Xattrs, snapshot.Xattr{Name: x.Name, Value: x.Value})
-	}
-	if xerr != nil {
-		w.report(e.Key, xerr, true)
-	}
+	w.xattrs(e, xs, xerr)
 	after, err = fsmeta.StatFd(fd)
 	return before, after, n, err
 }
@@ -272,7 +266,10 @@ func sameFile(a, b fsmeta.Stat) bool {
 // of that one.
 func (p *pipeline) describe(e *snapshot.Entry, found, now fsmeta.Stat, size uint64) {
 	e.Size = size
-	e.Mtime, e.Ctime = snapshot.Time(now.Mtime), snapshot.Time(now.Ctime)
+	e.Mtime = snapshot.Time(now.Mtime)
+	if e.Ctime != (snapshot.Time{}) { // see xattrs
+		e.Ctime = snapshot.Time(now.Ctime)
+	}
 	e.Mode, e.UID, e.GID, e.Inode = now.Perm(), now.UID, now.GID, now.Ino
 	e.User, e.Group = p.owners.User(now.UID), p.owners.Group(now.GID)
 	if now.Ino != found.Ino || now.Dev != found.Dev {

@@ -167,28 +167,29 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 	}
 	names, err := fsmeta.ReadNames(d.fd)
 	if err != nil {
-		w.problem(key, err, true)
+		w.report(key, err, true)
 		return nil
 	}
 	if w.opts.ExcludeCaches && isCache(d.fd) {
 		return nil
 	}
-	for _, name := range names {
+	for i := range names.Len() {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
+		name := names.At(i)
 		k := key.Child(name)
-		if len(k) > snapshot.MaxKey {
-			w.problem(k, errTooLong, true)
+		if err := tooLong(k, name); err != nil {
+			w.report(k, err, true)
 			continue
 		}
 		st, err := fsmeta.StatAt(d.fd, name)
 		if errors.Is(err, fs.ErrNotExist) {
-			w.problem(k, errVanished, true)
+			w.report(k, errVanished, true)
 			continue
 		}
 		if err != nil {
-			w.problem(k, err, true)
+			w.report(k, err, true)
 			continue
 		}
 		if w.opts.Excludes != nil && w.opts.Excludes.Match(k.Path(), st.IsDir()).Excluded {
@@ -217,11 +218,13 @@ func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, device
 			return w.dir(d, key, st, device)
 		}
 	}
-	w.problem(key, err, true)
+	w.report(key, err, true)
 	if st, serr := fsmeta.StatAt(parent.fd, name); serr == nil && st.IsDir() {
 		// It can't be read, but its own metadata can.
 		e := w.entry(key, st)
 		e.Type = snapshot.Directory
+		xs, err := fsmeta.XattrsAt(parent.fd, name)
+		w.xattrs(&e, xs, err)
 		return w.add(e)
 	}
 	return nil
@@ -251,7 +254,11 @@ func (w *walker) item(d *dirHandle, key snapshot.Key, name string, st fsmeta.Sta
 		e.Type = snapshot.Symlink
 		target, err := fsmeta.ReadlinkAt(d.fd, name)
 		if err != nil {
-			w.problem(key, err, true)
+			w.report(key, err, true)
+			return nil
+		}
+		if target == "" {
+			w.report(key, errNoTarget, true)
 			return nil
 		}
 		e.Target = []byte(target)
@@ -262,10 +269,10 @@ func (w *walker) item(d *dirHandle, key snapshot.Key, name string, st fsmeta.Sta
 	case unix.S_IFBLK:
 		e.Type, e.Device = snapshot.BlockDevice, st.Rdev
 	case unix.S_IFSOCK:
-		w.problem(key, errSocket, false)
+		w.report(key, errSocket, false)
 		return nil
 	default:
-		w.problem(key, fmt.Errorf("file type %o is unknown", st.Type()), true)
+		w.report(key, fmt.Errorf("file type %o is unknown", st.Type()), true)
 		return nil
 	}
 	if old := w.old(&e); old != nil {

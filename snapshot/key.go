@@ -19,7 +19,8 @@ import (
 // A key is any bytes that a path can be: it need not be UTF-8.
 type Key string
 
-const maxComponent = 255
+// MaxComponent is the largest size of a component of a key in bytes.
+const MaxComponent = 255
 
 // KeyOf returns the key of a path as Key.Path writes it: with single slashes,
 // and neither "." nor ".." in it. One slash at the end is ignored.
@@ -83,7 +84,7 @@ func (k Key) Validate() error { return validateKey(string(k), 0) }
 var (
 	errLongKey    = fmt.Errorf("longer than %d bytes", MaxKey)
 	errEmpty      = errors.New("empty component")
-	errLong       = fmt.Errorf("component longer than %d bytes", maxComponent)
+	errLong       = fmt.Errorf("component longer than %d bytes", MaxComponent)
 	errDots       = errors.New(`component "." or ".."`)
 	errSlash      = errors.New("slash in a component")
 	errOrder      = errors.New("not in ascending order")
@@ -113,7 +114,7 @@ func validateKey[T string | []byte](k T, good int) error {
 		}
 		if n := i - start; n == 0 && start > 0 {
 			return errEmpty
-		} else if n > maxComponent {
+		} else if n > MaxComponent {
 			return errLong
 		} else if n > 0 && n <= 2 && k[start] == '.' && k[i-1] == '.' {
 			return errDots

@@ -92,7 +92,17 @@ func (d *Dir) ReturnFrom(sub *Dir) error {
 }
 
 // Names returns the names in d, sorted. See ReadNames.
-func (d *Dir) Names() ([]string, error) { return ReadNames(d.fd) }
+func (d *Dir) Names() ([]string, error) {
+	names, err := ReadNames(d.fd)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]string, names.Len())
+	for i := range list {
+		list[i] = names.At(i)
+	}
+	return list, nil
+}
 
 // Stat describes an entry, of a symbolic link the link itself.
 func (d *Dir) Stat(name string) (Stat, error) {

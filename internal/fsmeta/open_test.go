@@ -1,14 +1,11 @@
 package fsmeta_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"testing"
 
@@ -141,42 +138,5 @@ func TestReadlinkAt(t *testing.T) {
 	tr.write(t, "file", "", 0o644)
 	if _, err := tr.Readlink("file"); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("no link: %v", err)
-	}
-}
-
-func TestReadNames(t *testing.T) {
-	tr := newTree(t)
-	if names, err := tr.Names(); len(names) != 0 || err != nil {
-		t.Errorf("empty directory: %q, %v", names, err)
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	var want []string
-	for i := range 3000 {
-		name := make([]byte, 1+rng.IntN(60))
-		for j := range name {
-			name[j] = byte(1 + rng.IntN(255))
-		}
-		name = append(bytes.ReplaceAll(name, []byte("/"), []byte("\n")), fmt.Sprint(i)...)
-		tr.write(t, string(name), "", 0o644)
-		want = append(want, string(name))
-	}
-	want = append(want, strings.Repeat("z", 255), "...", "a", "a b", "a.b")
-	for _, name := range want[3000:] {
-		tr.write(t, name, "", 0o644)
-	}
-	slices.Sort(want)
-	for range 2 { // the second reads from the start again
-		got, err := fsmeta.ReadNames(tr.Fd())
-		must(t, err)
-		if !slices.Equal(got, want) {
-			t.Fatalf("%d names, want %d", len(got), len(want))
-		}
-	}
-	perName := testing.AllocsPerRun(3, func() { tr.Names() }) / float64(len(want))
-	if perName > 0.1 {
-		t.Errorf("%.2f allocations a name", perName)
-	}
-	if _, err := fsmeta.ReadNames(-1); !errors.Is(err, unix.EBADF) {
-		t.Errorf("bad descriptor: %v", err)
 	}
 }
