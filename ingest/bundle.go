@@ -19,6 +19,9 @@ const (
 	maxBundle = 1 << 20
 	// tailBundle is how many bytes beyond minBundle a bundle has on average.
 	tailBundle = 256 << 10
+	// leastBundled is what a file counts for at least, empty ones too: a job has
+	// the entries of a bundle, and they should not become too many.
+	leastBundled = 128
 )
 
 // bundler decides where bundles end. As with content-defined chunking, whether a bundle
@@ -33,19 +36,22 @@ type bundler struct {
 }
 
 // fits reports whether a file of that size still goes into the bundle.
-func (b *bundler) fits(size int64) bool { return b.size == 0 || b.size+size <= maxBundle }
+func (b *bundler) fits(size int64) bool {
+	return b.size == 0 || b.size+max(size, leastBundled) <= maxBundle
+}
 
 // add puts a file into the bundle and reports whether the bundle ends behind
 // it.
 func (b *bundler) add(name string, size int64) (ends bool) {
-	b.size += size
+	counts := max(size, leastBundled)
+	b.size += counts
 	if b.size < minBundle {
 		return false
 	}
 	// A file ends the bundle with a probability in proportion to its size, so
 	// that the tail has the same length in bytes for files of all sizes.
 	hi, _ := bits.Mul64(hashName(b.seed, name, size), tailBundle)
-	return hi < uint64(max(size, 1))
+	return hi < uint64(counts)
 }
 
 // reset begins a new bundle.

@@ -95,12 +95,18 @@ func TestBundlesKeepTheirBounds(t *testing.T) {
 			t.Fatalf("seed %d: files were lost or moved", seed)
 		}
 		for i, bundle := range got {
-			n := sizeOf(bundle)
+			n := int64(0)
+			for _, f := range bundle {
+				n += max(f.size, leastBundled)
+			}
 			if n > maxBundle {
 				t.Errorf("seed %d: a bundle of %d bytes", seed, n)
 			}
 			if n < minBundle && i < len(got)-1 {
 				t.Errorf("seed %d: a bundle of only %d bytes before the end", seed, n)
+			}
+			if len(bundle) > maxBundle/leastBundled {
+				t.Errorf("seed %d: a bundle of %d files", seed, len(bundle))
 			}
 		}
 	}

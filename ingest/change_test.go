@@ -65,11 +65,11 @@ func (b *bench) file(size int) (path string, st fsmeta.Stat, dir *dirHandle) {
 	b.T.Helper()
 	path = filepath.Join(b.dir, "file")
 	b.must(os.WriteFile(path, make([]byte, size), 0o644))
-	fd, err := unix.Open(b.dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	dir, err := b.dirs.open(b.ctx, func() (int, error) { return fsmeta.OpenDirAt(unix.AT_FDCWD, b.dir) })
 	b.must(err)
-	st, err = fsmeta.StatAt(fd, "file")
+	st, err = fsmeta.StatAt(dir.fd, "file")
 	b.must(err)
-	return path, st, b.dirs.add(fd)
+	return path, st, dir
 }
 
 // check compares what became of the entry with what should have.

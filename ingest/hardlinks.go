@@ -86,7 +86,7 @@ func (m *members) follow(link extsort.Record, target *version, next *extsort.Sor
 	case target.record[0] == recordLink && last:
 		return fail(errLinkLong)
 	case target.record[0] == recordLink:
-		return next.Add(place(nil, snapshot.Key(target.record[1:]), target.number()), link.Value)
+		return next.Add(appendPlace(nil, snapshot.Key(target.record[1:]), target.number()), link.Value)
 	}
 	e, err := decodeMember(target.record)
 	switch {

@@ -105,19 +105,35 @@ func (s *sequencer) link(e *snapshot.Entry, l linkWork) error {
 // readName reads a file whose directory nobody holds open any more.
 func (s *sequencer) readName(e *snapshot.Entry, st fsmeta.Stat) error {
 	s.opts.Observer.Progress.BytesDone.Add(-st.Size) // the walk took it for done
-	fd, name, err := openAbove(e.Key)
+	var name string
+	d, err := s.dirs.open(s.ctx, func() (fd int, err error) {
+		fd, name, err = openAbove(e.Key)
+		return fd, err
+	})
+	if ctxErr := s.ctx.Err(); ctxErr != nil {
+		return ctxErr
+	}
+	if err == nil {
+		var now fsmeta.Stat
+		if now, err = fsmeta.StatAt(d.fd, name); err == nil && (now.Ino != st.Ino || now.Dev != st.Dev) {
+			err = errVanished // what has the name now is another file
+		}
+		if err != nil {
+			d.release()
+		}
+	}
 	if err != nil {
 		s.unreadableFile(e, err)
 		return nil
 	}
-	return s.readFile(e, &largeWork{dir: s.dirs.add(fd), name: name, stat: st}, nil, newWorker(s.pipeline).putNow)
+	return s.readFile(e, &largeWork{dir: d, name: name, stat: st}, nil, newWorker(s.pipeline).putNow)
 }
 
 // openAbove opens the directory that a file stands in, only to look names up in
 // it. It goes there component by component, as the path may be longer than the
 // system takes, and follows links, as the walk may have on the way to what it
-// was told to take. So it may come to another file if the tree was changed:
-// readFile knows the one that is meant.
+// was told to take. So it may come to another place if the tree was changed: the
+// caller must compare what it finds with what it looks for.
 func openAbove(key snapshot.Key) (fd int, name string, err error) {
 	components := strings.Split(string(key), "\x00")[1:]
 	last := len(components) - 1

@@ -49,9 +49,9 @@ const (
 	recordGroup = 'g' // then the number of a group of hard links
 )
 
-// place appends the place of a member to b. No component of a key is empty but the first of
+// appendPlace appends the place of a member to b. No component of a key is empty but the first of
 // files, so places are in the order of their keys.
-func place(b []byte, key snapshot.Key, number uint64) []byte {
+func appendPlace(b []byte, key snapshot.Key, number uint64) []byte {
 	b = append(append(b, key...), 0, 0)
 	return binary.BigEndian.AppendUint64(b, number)
 }
@@ -76,9 +76,9 @@ func (m *members) take(entries []snapshot.Entry) error {
 	for i := range entries {
 		e := &entries[i]
 		m.number++
-		at = place(at[:0], e.Key, m.number)
+		at = appendPlace(at[:0], e.Key, m.number)
 		if e.Type == 0 {
-			to := place(nil, snapshot.Key(e.Target), m.number)
+			to := appendPlace(nil, snapshot.Key(e.Target), m.number)
 			if err := errors.Join(m.links.Add(to, at), m.all.Add(at, append([]byte{recordLink}, e.Target...))); err != nil {
 				return err
 			}

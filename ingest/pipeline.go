@@ -43,7 +43,8 @@ type pipeline struct {
 	cutting  []byte      // to cut large files from
 
 	owners  *fsmeta.Owners
-	dirs    openDirs
+	queued  *budget // of the cost of jobs that are on their way
+	dirs    *openDirs
 	sysRead func(fd int, p []byte) (int, error) // read(2), but in tests
 
 	unreadable atomic.Int64
@@ -56,10 +57,12 @@ type pipeline struct {
 // little slower, short enough to bound memory and open directories.
 const (
 	queuedJobs   = 24
-	jobEntries   = 256 // entries of a job at most
-	jobDirs      = 64  // directories that a job's files stand in, at most
-	jobLarge     = 16  // large files of a job, at most
-	spareBuffers = 2   // chunks on their way more than workers
+	jobEntries   = 256      // entries of a job at most
+	jobDirs      = 64       // directories that a job's files stand in, at most
+	jobLarge     = 16       // large files of a job, at most
+	jobCost      = 4 << 20  // of a job at most, see cost
+	queuedCost   = 16 << 20 // of all jobs that are on their way
+	spareBuffers = 2        // chunks on their way more than workers
 )
 
 // treeSource is a source that becomes a tree, with what was found there.
@@ -80,6 +83,7 @@ type job struct {
 	large   []largeWork
 	links   []linkWork
 	dirs    int           // different directories of small
+	cost    int           // of all entries
 	parts   atomic.Int32  // what is still to do: the bundle, and each large file
 	done    chan struct{} // closed when all parts are done; nil if there were none
 
@@ -102,12 +106,17 @@ type largeFile struct {
 	work *largeWork
 }
 
+// cost is about what an entry takes in memory until the sequencer has it, with
+// the work that belongs to it. Its attributes are not counted, as those of a file
+// are not known before it is read.
+func cost(e *snapshot.Entry) int { return 700 + len(e.Key) }
+
 func (p *pipeline) newJob() *job {
 	select {
 	case j := <-p.free:
 		clear(j.entries)
 		j.entries, j.changes, j.links = j.entries[:0], j.changes[:0], j.links[:0]
-		j.small, j.large, j.dirs, j.done = j.small[:0], j.large[:0], 0, nil
+		j.small, j.large, j.dirs, j.cost, j.done = j.small[:0], j.large[:0], 0, 0, nil
 		j.members, j.read, j.taken = nil, j.read[:0], nil
 		return j
 	default:
@@ -134,6 +143,8 @@ func newPipeline(s *session) (*pipeline, error) {
 
 		inFlight: s.repo.Goroutines() + spareBuffers,
 		owners:   fsmeta.NewOwners(),
+		dirs:     newOpenDirs(),
+		queued:   newBudget(queuedCost),
 		sysRead:  unix.Read,
 	}
 	for _, path := range s.targets.paths {
@@ -223,6 +234,9 @@ func (p *pipeline) work() error {
 // dispatch sends a job on its way. It is the walk's only way out, and blocks
 // while the queues are full.
 func (p *pipeline) dispatch(j *job) error {
+	if err := p.queued.take(p.ctx, j.cost); err != nil {
+		return err
+	}
 	parts := len(j.large)
 	if len(j.small) > 0 {
 		parts++

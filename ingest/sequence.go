@@ -49,6 +49,10 @@ func (p *pipeline) sequence() (root snapshot.Root, err error) {
 		if j.taken != nil {
 			close(j.taken)
 		}
+		p.queued.give(j.cost)
+		if len(j.entries) > 2*jobEntries {
+			continue // it is large, and most are not
+		}
 		select {
 		case p.free <- j:
 		default:

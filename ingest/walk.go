@@ -4,65 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
 	"github.com/cairn-backup/cairn/snapshot"
 )
-
-// dirHandle is an open directory, which the walk and the jobs with files in it
-// share. The last one closes it.
-type dirHandle struct {
-	fd   int
-	refs atomic.Int32
-	of   *openDirs
-}
-
-// openDirs knows all open directories of a run, for when it ends early: jobs
-// that nobody works on any more never give back theirs.
-type openDirs struct {
-	mu  sync.Mutex
-	fds map[int]struct{}
-}
-
-// add takes over a descriptor.
-func (o *openDirs) add(fd int) *dirHandle {
-	d := &dirHandle{fd: fd, of: o}
-	d.refs.Store(1)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.fds == nil {
-		o.fds = make(map[int]struct{})
-	}
-	o.fds[fd] = struct{}{}
-	return d
-}
-
-func (o *openDirs) close(fd int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.fds, fd) // first: the next one to open gets the number again
-	unix.Close(fd)
-}
-
-// closeAll closes what is left when nobody uses it.
-func (o *openDirs) closeAll() {
-	for fd := range o.fds {
-		unix.Close(fd)
-	}
-	o.fds = nil
-}
-
-func (d *dirHandle) retain() *dirHandle { d.refs.Add(1); return d }
-
-func (d *dirHandle) release() {
-	if d.refs.Add(-1) == 0 {
-		d.of.close(d.fd)
-	}
-}
 
 // walker visits the targets in key order and makes jobs of what it finds.
 type walker struct {
@@ -71,6 +18,7 @@ type walker struct {
 	bundle bundler
 	lastIn *dirHandle        // directory of the job's last file
 	links  map[fileID]uint64 // files with several names: how many are to come
+	places []*place          // from / to where it is
 }
 
 // walkFiles takes the paths of the options.
@@ -84,22 +32,12 @@ func (p *pipeline) walkFiles() error {
 	return w.flush()
 }
 
-// problem records an item that could not be read as it should.
-func (w *walker) problem(key snapshot.Key, err error, fatal bool) { w.report(key, err, fatal) }
-
 // root visits / and goes down to the targets.
 func (w *walker) root() error {
-	fd, err := fsmeta.OpenDirAt(unix.AT_FDCWD, "/")
+	d, st, err := w.open(unix.AT_FDCWD, "/", fsmeta.OpenDirAt)
 	if err != nil {
 		return err
 	}
-	st, err := fsmeta.StatFd(fd)
-	if err != nil {
-		unix.Close(fd)
-		return err
-	}
-	d := w.dirs.add(fd)
-	defer d.release()
 	t := w.targets.root
 	if t.whole {
 		return w.dir(d, "", st, st.Dev)
@@ -107,13 +45,37 @@ func (w *walker) root() error {
 	return w.between(d, "", st, t)
 }
 
-// between takes a directory on the way to targets, without its other contents.
-func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *target) error {
+// open opens and describes a directory.
+func (w *walker) open(dirfd int, name string, open func(dirfd int, name string) (int, error)) (*dirHandle, fsmeta.Stat, error) {
+	d, err := w.dirs.open(w.ctx, func() (int, error) { return open(dirfd, name) })
+	if err != nil {
+		return nil, fsmeta.Stat{}, err
+	}
+	st, err := fsmeta.StatFd(d.fd)
+	if err != nil {
+		d.release()
+		return nil, fsmeta.Stat{}, err
+	}
+	return d, st, nil
+}
+
+// between takes a directory on the way to targets, without its other contents. It
+// takes over d.
+func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *target) (err error) {
+	pl := w.enter(d, key, st)
+	defer func() {
+		if leaveErr := w.leave(pl); err == nil {
+			err = leaveErr
+		}
+	}()
 	if err := w.addDir(d, key, st); err != nil {
 		return err
 	}
 	for _, c := range t.children {
-		if err := w.target(d, key.Child(c.name), c); err != nil {
+		if pl.dirHandle == nil {
+			return fmt.Errorf("source %s: %w", key.Child(c.name).Path(), errMoved)
+		}
+		if err := w.target(pl.dirHandle, key.Child(c.name), c); err != nil {
 			return err
 		}
 	}
@@ -126,15 +88,12 @@ func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *targ
 func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 	st, err := fsmeta.StatAt(parent.fd, t.name)
 	if err == nil && t.whole && !st.IsDir() && len(t.children) == 0 {
-		return w.item(parent, key, t.name, st, st.Dev)
+		return w.item(parent, key, t.name, st)
 	}
-	var fd int
+	viaLink := st.IsSymlink()
+	var d *dirHandle
 	if err == nil {
-		if st.IsSymlink() {
-			fd, err = unix.Openat(parent.fd, t.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		} else {
-			fd, err = fsmeta.OpenDirAt(parent.fd, t.name)
-		}
+		d, st, err = w.openTarget(parent, t, viaLink)
 	}
 	if err != nil {
 		// What was asked for by name and is not there fails the run: a backup
@@ -145,20 +104,37 @@ func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 		}
 		return fmt.Errorf("source %s: %w", key.Path(), err)
 	}
-	viaLink := st.IsSymlink()
-	d := w.dirs.add(fd)
-	defer d.release()
-	if st, err = fsmeta.StatFd(fd); err != nil {
-		return fmt.Errorf("source %s: %w", key.Path(), err)
-	}
 	if t.whole && !viaLink {
 		return w.dir(d, key, st, st.Dev)
 	}
 	return w.between(d, key, st, t)
 }
 
-// dir takes a directory with all its contents.
-func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint64) error {
+// openTarget opens a directory that is a target or on the way to one. On the way it
+// need not be readable, as /home often is not.
+func (w *walker) openTarget(parent *dirHandle, t *target, viaLink bool) (*dirHandle, fsmeta.Stat, error) {
+	open := fsmeta.OpenDirAt
+	if viaLink {
+		open = fsmeta.OpenLinkedDirAt
+	}
+	d, st, err := w.open(parent.fd, t.name, open)
+	if err == nil || t.whole && !viaLink || !errors.Is(err, fs.ErrPermission) {
+		return d, st, err
+	}
+	if d, st, err = w.open(parent.fd, t.name, fsmeta.OpenSearchAt); err == nil {
+		d.search = true
+	}
+	return d, st, err
+}
+
+// dir takes a directory with all its contents. It takes over d.
+func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint64) (err error) {
+	pl := w.enter(d, key, st)
+	defer func() {
+		if leaveErr := w.leave(pl); err == nil {
+			err = leaveErr
+		}
+	}()
 	if err := w.addDir(d, key, st); err != nil {
 		return err
 	}
@@ -177,46 +153,44 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		name := names.At(i)
-		k := key.Child(name)
-		if err := tooLong(k, name); err != nil {
-			w.report(k, err, true)
-			continue
+		if pl.dirHandle == nil {
+			return nil // it was moved, which is reported
 		}
-		st, err := fsmeta.StatAt(d.fd, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			w.report(k, errVanished, true)
-			continue
-		}
-		if err != nil {
-			w.report(k, err, true)
-			continue
-		}
-		if w.opts.Excludes != nil && w.opts.Excludes.Match(k.Path(), st.IsDir()).Excluded {
-			continue
-		}
-		if !st.IsDir() {
-			if err := w.item(d, k, name, st, device); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := w.subdir(d, k, name, device); err != nil {
+		if err := w.child(pl.dirHandle, key, names.At(i), device); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// child takes what has a name in a directory, if it is wanted.
+func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, device uint64) error {
+	key := dir.Child(name)
+	if err := tooLong(key, name); err != nil {
+		w.report(key, err, true)
+		return nil
+	}
+	st, err := fsmeta.StatAt(d.fd, name)
+	if err != nil {
+		w.report(key, err, true)
+		return nil
+	}
+	if w.opts.Excludes != nil && w.opts.Excludes.Match(key.Path(), st.IsDir()).Excluded {
+		return nil
+	}
+	if !st.IsDir() {
+		return w.item(d, key, name, st)
+	}
+	return w.subdir(d, key, name, device)
+}
+
 func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, device uint64) error {
-	fd, err := fsmeta.OpenDirAt(parent.fd, name)
+	d, st, err := w.open(parent.fd, name, fsmeta.OpenDirAt)
 	if err == nil {
-		d := w.dirs.add(fd)
-		defer d.release()
-		var st fsmeta.Stat
-		if st, err = fsmeta.StatFd(fd); err == nil {
-			return w.dir(d, key, st, device)
-		}
+		return w.dir(d, key, st, device)
+	}
+	if ctxErr := w.ctx.Err(); ctxErr != nil {
+		return ctxErr
 	}
 	w.report(key, err, true)
 	if st, serr := fsmeta.StatAt(parent.fd, name); serr == nil && st.IsDir() {
@@ -238,13 +212,21 @@ func (w *walker) addDir(d *dirHandle, key snapshot.Key, st fsmeta.Stat) error {
 		e.Xattrs = old.Xattrs
 		return w.addAs(e, Unmodified)
 	}
-	xs, err := fsmeta.Xattrs(d.fd)
+	xs, err := d.xattrs()
 	w.xattrs(&e, xs, err)
 	return w.add(e)
 }
 
+// xattrs are those of the directory.
+func (d *dirHandle) xattrs() ([]fsmeta.Xattr, error) {
+	if d.search {
+		return fsmeta.XattrsAt(d.fd, ".")
+	}
+	return fsmeta.Xattrs(d.fd)
+}
+
 // item takes anything but a directory.
-func (w *walker) item(d *dirHandle, key snapshot.Key, name string, st fsmeta.Stat, device uint64) error {
+func (w *walker) item(d *dirHandle, key snapshot.Key, name string, st fsmeta.Stat) error {
 	w.opts.Observer.Progress.Files.Add(1)
 	e := w.entry(key, st)
 	switch st.Type() {
@@ -327,7 +309,7 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 	}
 	w.job.small = append(w.job.small, smallWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
 	w.append(e, change)
-	if w.bundle.add(name, st.Size) || w.job.dirs >= jobDirs {
+	if w.bundle.add(name, st.Size) || w.job.dirs >= jobDirs || w.job.cost >= jobCost {
 		return w.flush()
 	}
 	return nil
@@ -335,6 +317,7 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 
 // append puts an entry into the job.
 func (w *walker) append(e snapshot.Entry, c Change) {
+	w.job.cost += cost(&e)
 	w.job.entries = append(w.job.entries, e)
 	w.job.changes = append(w.job.changes, c)
 }
@@ -351,7 +334,7 @@ func (w *walker) addAs(e snapshot.Entry, c Change) error {
 	w.append(e, c)
 	// A job that has files goes on until its bundle is complete, unless too
 	// much of other kinds comes between.
-	if len(w.job.entries) >= jobEntries && (len(w.job.small) == 0 || len(w.job.entries) >= 16*jobEntries) {
+	if len(w.job.entries) >= jobEntries && (len(w.job.small) == 0 || len(w.job.entries) >= 16*jobEntries) || w.job.cost >= jobCost {
 		return w.flush()
 	}
 	return nil

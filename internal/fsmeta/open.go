@@ -79,9 +79,17 @@ func OpenDirAt(dirfd int, name string) (fd int, err error) {
 	return fd, nil
 }
 
+// OpenLinkedDirAt is OpenDirAt, but follows name.
+func OpenLinkedDirAt(dirfd int, name string) (fd int, err error) {
+	fd, _, err = open(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return -1, pathError("open directory", name, err)
+	}
+	return fd, nil
+}
+
 // OpenSearchAt opens a directory only to look up names in it, for which the right
-// to search it is enough. Unlike all else here it follows name. The caller owns
-// the descriptor.
+// to search it is enough. It follows name. The caller owns the descriptor.
 func OpenSearchAt(dirfd int, name string) (fd int, err error) {
 	err = retry(func() (err error) {
 		fd, err = unix.Openat(dirfd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
