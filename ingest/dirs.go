@@ -88,8 +88,8 @@ func (o *openDirs) closeAll() {
 	o.fds = nil
 }
 
-// openLevels is how many directories above the one that it is in the walk keeps
-// open. Those further up are closed and opened again on the way back.
+// openLevels is how many directories, from the one that it is in upwards, the walk
+// keeps open. Those further up are closed and opened again on the way back.
 const openLevels = 32
 
 // place is a directory on the way to where the walk is.

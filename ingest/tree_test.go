@@ -322,33 +322,6 @@ func TestOddNames(t *testing.T) {
 	w.view(w.clean().ID).compare(w.src)
 }
 
-// TestDeepTree goes deeper than any path can be long.
-func TestDeepTree(t *testing.T) {
-	w := newWorld(t)
-	const depth = 300
-	name := strings.Repeat("d", 20)
-	dir, err := fsmeta.OpenRoot(w.src)
-	w.must(err)
-	path := w.src
-	for i := range depth {
-		w.must(dir.Mkdir(name, 0o755))
-		next, err := dir.Open(name)
-		w.must(err)
-		w.must(dir.Close())
-		dir, path = next, path+"/"+name
-		f, err := dir.Create("file", 0o644)
-		w.must(err)
-		fmt.Fprint(f, i)
-		w.must(f.Close())
-	}
-	w.must(dir.Close())
-	v := w.view(w.clean().ID)
-	v.wantContents(path+"/file", []byte(fmt.Sprint(depth-1)))
-	if n := len(v.below(w.src)); n != 2*depth {
-		t.Errorf("%d entries, want %d", n, 2*depth)
-	}
-}
-
 func TestSizes(t *testing.T) {
 	w := newWorld(t)
 	const bundled = 256 << 10
