@@ -96,11 +96,13 @@ func (p *pipeline) bundleSeed() uint64 {
 	return binary.LittleEndian.Uint64(out[:])
 }
 
+const cacheTag = "CACHEDIR.TAG"
+
 // isCache reports whether a directory declares itself a cache
 // (https://bford.info/cachedir/).
 func isCache(dirfd int) bool {
 	const signature = "Signature: 8a477f597d28d172789f06886806bc55"
-	fd, _, err := fsmeta.OpenAt(dirfd, "CACHEDIR.TAG")
+	fd, _, err := fsmeta.OpenAt(dirfd, cacheTag)
 	if err != nil {
 		return false
 	}

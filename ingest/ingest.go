@@ -35,9 +35,10 @@ type Options struct {
 	// root.
 	Excludes *gitignore.Set
 	// ExcludeCaches leaves out the contents of directories with a
-	// CACHEDIR.TAG; not in archives.
+	// CACHEDIR.TAG, but the tag; not in archives.
 	ExcludeCaches bool
-	// OneFileSystem stays on the file systems that Paths are on.
+	// OneFileSystem stays on the file systems that Paths are on, and takes of
+	// what is mounted below them, be it a part of the same file system, only the directory.
 	OneFileSystem bool
 
 	Host    string

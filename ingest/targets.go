@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 // contents.
 type targets struct {
 	root  *target
-	paths []string // cleaned, sorted, without those inside of others
+	paths []string // cleaned, in the order of their keys, without those inside of others
 }
 
 // target is one component of a wanted path.
@@ -26,49 +27,44 @@ type target struct {
 // newTargets arranges paths. That they exist is found out by the walk.
 func newTargets(paths []string) (*targets, error) {
 	t := &targets{root: &target{}}
+	var keys []string // with NUL for /, which sorts in the order of the walk
 	for _, p := range paths {
 		if p == "" {
 			return nil, errors.New("an empty path was given")
+		}
+		if strings.IndexByte(p, 0) >= 0 {
+			return nil, fmt.Errorf("path %q has a NUL byte", p)
 		}
 		abs, err := filepath.Abs(p)
 		if err != nil {
 			return nil, fmt.Errorf("path %q: %w", p, err)
 		}
-		t.paths = append(t.paths, abs)
-		node := t.root
-		for name := range strings.SplitSeq(strings.TrimPrefix(abs, "/"), "/") {
-			if name != "" {
-				node = node.child(name)
-			}
-		}
-		node.whole = true
+		keys = append(keys, strings.ReplaceAll(strings.TrimSuffix(abs, "/"), "/", "\x00"))
 	}
-	t.root.sort()
-	slices.Sort(t.paths)
-	t.paths = slices.Compact(t.paths)
-	all := slices.Clone(t.paths)
-	t.paths = slices.DeleteFunc(t.paths, func(p string) bool {
-		return slices.ContainsFunc(all, func(q string) bool {
-			return p != q && strings.HasPrefix(p, strings.TrimSuffix(q, "/")+"/")
-		})
-	})
+	slices.Sort(keys)
+	outer := "" // the last key that is inside of no other
+	for i, key := range slices.Compact(keys) {
+		t.add(key)
+		if i == 0 || !strings.HasPrefix(key, outer+"\x00") {
+			t.paths = append(t.paths, cmp.Or(strings.ReplaceAll(key, "\x00", "/"), "/"))
+			outer = key
+		}
+	}
 	return t, nil
 }
 
-func (t *target) child(name string) *target {
-	for _, c := range t.children {
-		if c.name == name {
-			return c
+// add adds a path. They must come in order, so that there may be many: where a
+// path leaves the one before, nothing is there yet.
+func (t *targets) add(key string) {
+	node := t.root
+	for name := range strings.SplitSeq(strings.TrimPrefix(key, "\x00"), "\x00") {
+		if name == "" {
+			continue
 		}
+		if n := len(node.children); n == 0 || node.children[n-1].name != name {
+			node.children = append(node.children, &target{name: name})
+		}
+		node = node.children[len(node.children)-1]
 	}
-	c := &target{name: name}
-	t.children = append(t.children, c)
-	return c
-}
-
-func (t *target) sort() {
-	slices.SortFunc(t.children, func(a, b *target) int { return strings.Compare(a.name, b.name) })
-	for _, c := range t.children {
-		c.sort()
-	}
+	node.whole = true
 }

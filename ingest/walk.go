@@ -40,7 +40,7 @@ func (w *walker) root() error {
 	}
 	t := w.targets.root
 	if t.whole {
-		return w.dir(d, "", st, st.Dev)
+		return w.dir(d, "", st, w.volume(d, st))
 	}
 	return w.between(d, "", st, t)
 }
@@ -105,7 +105,7 @@ func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 		return fmt.Errorf("source %s: %w", key.Path(), err)
 	}
 	if t.whole && !viaLink {
-		return w.dir(d, key, st, st.Dev)
+		return w.dir(d, key, st, w.volume(d, st))
 	}
 	return w.between(d, key, st, t)
 }
@@ -127,8 +127,19 @@ func (w *walker) openTarget(parent *dirHandle, t *target, viaLink bool) (*dirHan
 	return d, st, err
 }
 
+// volume tells what is mounted apart, also the mounts of one file system. It is the
+// same for all if the walk may go everywhere.
+type volume struct{ dev, mount uint64 }
+
+func (w *walker) volume(d *dirHandle, st fsmeta.Stat) volume {
+	if !w.opts.OneFileSystem {
+		return volume{}
+	}
+	return volume{st.Dev, fsmeta.MountID(d.fd)}
+}
+
 // dir takes a directory with all its contents. It takes over d.
-func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint64) (err error) {
+func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume) (err error) {
 	pl := w.enter(d, key, st)
 	defer func() {
 		if leaveErr := w.leave(pl); err == nil {
@@ -138,7 +149,7 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 	if err := w.addDir(d, key, st); err != nil {
 		return err
 	}
-	if w.opts.OneFileSystem && st.Dev != device {
+	if w.volume(d, st) != on {
 		return nil // a mount point: the directory itself, without what is mounted
 	}
 	names, err := fsmeta.ReadNames(d.fd)
@@ -147,7 +158,7 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 		return nil
 	}
 	if w.opts.ExcludeCaches && isCache(d.fd) {
-		return nil
+		return w.child(d, key, cacheTag, on) // so that it will be a cache again
 	}
 	for i := range names.Len() {
 		if err := w.ctx.Err(); err != nil {
@@ -156,7 +167,7 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 		if pl.dirHandle == nil {
 			return nil // it was moved, which is reported
 		}
-		if err := w.child(pl.dirHandle, key, names.At(i), device); err != nil {
+		if err := w.child(pl.dirHandle, key, names.At(i), on); err != nil {
 			return err
 		}
 	}
@@ -164,7 +175,7 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, device uint
 }
 
 // child takes what has a name in a directory, if it is wanted.
-func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, device uint64) error {
+func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, on volume) error {
 	key := dir.Child(name)
 	if err := tooLong(key, name); err != nil {
 		w.report(key, err, true)
@@ -181,13 +192,13 @@ func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, device uint6
 	if !st.IsDir() {
 		return w.item(d, key, name, st)
 	}
-	return w.subdir(d, key, name, device)
+	return w.subdir(d, key, name, on)
 }
 
-func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, device uint64) error {
+func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, on volume) error {
 	d, st, err := w.open(parent.fd, name, fsmeta.OpenDirAt)
 	if err == nil {
-		return w.dir(d, key, st, device)
+		return w.dir(d, key, st, on)
 	}
 	if ctxErr := w.ctx.Err(); ctxErr != nil {
 		return ctxErr

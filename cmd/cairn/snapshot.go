@@ -35,15 +35,16 @@ func (p *program) snapshotCommand() *cli.Command {
 			&cli.StringFlag{Name: "stdin-name", Value: "stdin", Usage: "`NAME` of the standard input, and of tar:-, in the snapshot"},
 			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "leave out what fits `PATTERN` (as in gitignore, anchored at /, in archives at their root)"},
 			&cli.StringSliceFlag{Name: "exclude-file", Usage: "read such patterns from `FILE`"},
-			&cli.BoolFlag{Name: "exclude-caches", Usage: "leave out the contents of directories with a CACHEDIR.TAG"},
+			&cli.BoolFlag{Name: "exclude-caches", Usage: "leave out the contents of directories with a valid CACHEDIR.TAG, but the tag"},
 			&cli.StringSliceFlag{Name: "files-from", Usage: "read further paths from `FILE` (- is the standard input), one a line"},
+			&cli.StringSliceFlag{Name: "files-from-raw", Usage: "the same, with a NUL byte behind each path, as find -print0 writes them"},
 			&cli.StringSliceFlag{Name: "tag", Usage: "`TAG` the snapshot"},
 			&cli.StringFlag{Name: "host", Usage: "`NAME` of the host", DefaultText: "this machine's"},
 			&cli.StringFlag{Name: "time", Usage: "`TIME` of the snapshot: RFC 3339, or YYYY-MM-DD[ HH:MM:SS] in local time", DefaultText: "now"},
 			&cli.StringFlag{Name: "parent", Usage: "take unchanged files from snapshot `ID` (none: read every file)", DefaultText: "the newest of the same host and sources"},
 			&cli.StringFlag{Name: "compression", Usage: "`LEVEL`: fastest, default or better", DefaultText: "the repository's"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "store nothing, only say what would be stored"},
-			&cli.BoolFlag{Name: "one-file-system", Aliases: []string{"x"}, Usage: "do not go into other file systems"},
+			&cli.BoolFlag{Name: "one-file-system", Aliases: []string{"x"}, Usage: "do not go into what is mounted below the sources"},
 			&cli.BoolFlag{Name: "skip-if-unchanged", Usage: "make no snapshot if nothing has changed since the parent"},
 			&cli.BoolFlag{Name: "allow-incomplete", Usage: "keep what succeeded if a source fails, marked as incomplete"},
 		},
@@ -156,12 +157,8 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		}
 		opts.Streams = append(opts.Streams, ingest.Stream{Name: name, Command: cmd, Stderr: p.Stderr})
 	}
-	for _, f := range c.StringSlice("files-from") {
-		paths, err := p.lines(f)
-		if err != nil {
-			return err
-		}
-		opts.Paths = append(opts.Paths, paths...)
+	if err := p.lists(c, opts); err != nil {
+		return err
 	}
 	if len(opts.Paths)+len(opts.Streams)+len(opts.Tars) == 0 {
 		return usagef("what to take? give at least one path, -, tar:FILE, or --command")
@@ -199,8 +196,39 @@ func betterWay(scheme string) string {
 	return "give it through the environment or a file"
 }
 
-// lines reads the lines of a file that are not empty.
-func (p *program) lines(name string) ([]string, error) {
+// lists adds the paths that lists of files name. Each may come from the standard
+// input, which can be used for one thing only.
+func (p *program) lists(c *cli.Context, opts *ingest.Options) error {
+	stdin := 0
+	for _, s := range opts.Streams {
+		if s.Reader != nil {
+			stdin++
+		}
+	}
+	for _, f := range []struct {
+		flag string
+		end  byte
+	}{{"files-from", '\n'}, {"files-from-raw", 0}} {
+		for _, name := range c.StringSlice(f.flag) {
+			if name == "-" {
+				stdin++
+			}
+			if stdin > 1 {
+				return usagef("the standard input can be a source or one list of files, not several of them")
+			}
+			paths, err := p.listed(name, f.end)
+			if err != nil {
+				return err
+			}
+			opts.Paths = append(opts.Paths, paths...)
+		}
+	}
+	return nil
+}
+
+// listed reads paths from a file, each of which ends with the byte end. Empty ones
+// are passed over.
+func (p *program) listed(name string, end byte) ([]string, error) {
 	in := p.Stdin
 	if name != "-" {
 		f, err := os.Open(name)
@@ -210,15 +238,18 @@ func (p *program) lines(name string) ([]string, error) {
 		defer f.Close()
 		in = f
 	}
-	var lines []string
+	var paths []string
 	r := bufio.NewReader(in)
 	for {
-		line, err := r.ReadString('\n')
-		if line = strings.TrimSuffix(line, "\n"); line != "" {
-			lines = append(lines, line)
+		path, err := r.ReadString(end)
+		if path = strings.TrimSuffix(path, string(end)); path != "" {
+			if end == '\n' && strings.IndexByte(path, 0) >= 0 {
+				return nil, usagef("the list of files %s has NUL bytes; if paths end with them, use --files-from-raw", termui.Quote(name))
+			}
+			paths = append(paths, path)
 		}
 		if err == io.EOF {
-			return lines, nil
+			return paths, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read list of files: %w", err)

@@ -112,6 +112,18 @@ func StatFd(fd int) (Stat, error) {
 	return fromSys(&st), nil
 }
 
+// MountID tells apart what is mounted where: two directories of one file system
+// that are seen through different mounts have different numbers. It is 0 where the
+// kernel can't tell (before Linux 5.8).
+func MountID(fd int) uint64 {
+	var st unix.Statx_t
+	err := retry(func() error { return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) })
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0
+	}
+	return st.Mnt_id
+}
+
 // fromSys converts from the kernel's struct, whose types depend on the
 // architecture.
 func fromSys(st *unix.Stat_t) Stat {
