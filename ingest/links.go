@@ -42,7 +42,6 @@ func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) (isCopy bo
 		return false
 	}
 	id := fileID{st.Dev, st.Ino}
-	e.HasLink, e.Link = true, id.group()
 	left, met := w.links[id]
 	if !met {
 		left = st.Nlink

@@ -73,7 +73,7 @@ func (v *view) compareEntry(path string, e *snapshot.Entry) {
 	if got != want {
 		w.Errorf("%q: %s\nwant %s", path, got, want)
 	}
-	if linked := e.Type != snapshot.Directory && e.Type == snapshot.File && st.Nlink > 1; e.HasLink != linked {
+	if linked := e.Type != snapshot.Directory && st.Nlink > 1; e.HasLink != linked {
 		w.Errorf("%q: is said to have several names: %t", path, e.HasLink)
 	}
 	switch e.Type {
@@ -90,9 +90,7 @@ func (v *view) compareEntry(path string, e *snapshot.Entry) {
 	case snapshot.File:
 		v.compareFile(path, e)
 	}
-	if e.Type != snapshot.Symlink {
-		v.compareXattrs(path, e)
-	}
+	v.compareXattrs(path, e)
 }
 
 // compareXattrs compares what the system lists; the engine may not add any.
@@ -182,6 +180,13 @@ func (w *world) zoo() {
 	w.times()
 	w.hardLinks()
 	w.attributes()
+	w.accessLists()
+	if os.Geteuid() == 0 {
+		w.rootsAttributes()
+	}
+	for _, name := range []string{"fifo", "a/dangling"} {
+		w.must(os.Link(w.path(name), w.path(name+" again")))
+	}
 	// Equal files, next to each other and apart.
 	for _, name := range []string{"same/1", "same/2", "same/3", "z/4"} {
 		w.write(name, random(1, 3000))
@@ -210,6 +215,9 @@ func (w *world) times() {
 	} {
 		w.write("times/"+name, []byte(name))
 		w.must(os.Chtimes(w.path("times/"+name), at, at))
+		w.must(os.Symlink(name, w.path("times/link to "+name)))
+		ts := []unix.Timespec{{Sec: 1}, {Sec: at.Unix(), Nsec: int64(at.Nanosecond())}}
+		w.must(unix.UtimesNanoAt(unix.AT_FDCWD, w.path("times/link to "+name), ts, unix.AT_SYMLINK_NOFOLLOW))
 	}
 }
 
@@ -241,6 +249,45 @@ func (w *world) attributes() {
 	}
 }
 
+// accessLists gives a file and a directory POSIX access control lists.
+func (w *world) accessLists() {
+	list := func(entries ...[3]uint32) []byte { // tag, permissions, user or group
+		b := binary.LittleEndian.AppendUint32(nil, 2) // POSIX_ACL_XATTR_VERSION
+		for _, e := range entries {
+			b = binary.LittleEndian.AppendUint16(b, uint16(e[0]))
+			b = binary.LittleEndian.AppendUint16(b, uint16(e[1]))
+			b = binary.LittleEndian.AppendUint32(b, e[2])
+		}
+		return b
+	}
+	const none = ^uint32(0)
+	acl := list([3]uint32{0x01, 6, none}, [3]uint32{0x02, 5, 12345}, [3]uint32{0x04, 4, none}, [3]uint32{0x08, 6, 54321}, [3]uint32{0x10, 7, none}, [3]uint32{0x20, 0, none})
+	w.write("acl/dir/file", []byte("x"))
+	for name, attr := range map[string]string{"acl/dir/file": "system.posix_acl_access", "acl/dir": "system.posix_acl_default"} {
+		if err := unix.Setxattr(w.path(name), attr, acl, 0); errors.Is(err, unix.ENOTSUP) {
+			need.Missing(w.T, "the file system has no access control lists")
+		} else {
+			w.must(err)
+		}
+	}
+}
+
+// rootsAttributes are those that only root can set, of links and devices too.
+func (w *world) rootsAttributes() {
+	w.must(os.Symlink("nowhere", w.path("labelled")))
+	capability := binary.LittleEndian.AppendUint32(nil, 0x02000001) // VFS_CAP_REVISION_2, effective
+	capability = binary.LittleEndian.AppendUint64(capability, 1<<10)
+	capability = binary.LittleEndian.AppendUint64(capability, 0)
+	w.write("capable", []byte("x"))
+	w.must(unix.Setxattr(w.path("capable"), "security.capability", capability, 0))
+	for _, name := range []string{"labelled", "null", "fifo", "capable"} {
+		if _, err := os.Lstat(w.path(name)); err != nil {
+			continue // no device nodes, which is said above
+		}
+		w.must(unix.Lsetxattr(w.path(name), "trusted.of", []byte(name), 0))
+	}
+}
+
 func TestEverythingComesBack(t *testing.T) {
 	w := newWorld(t)
 	w.zoo()
@@ -263,8 +310,8 @@ func TestEverythingComesBack(t *testing.T) {
 		}
 		group[e.Link] = e.Inode
 	}
-	if len(group) != 4 {
-		t.Errorf("%d groups of hard links, want 4", len(group))
+	if len(group) != 6 {
+		t.Errorf("%d groups of hard links, want 6", len(group))
 	}
 	// Equal neighbours share their bytes.
 	one, two := v.entry(w.path("same/1")), v.entry(w.path("same/2"))

@@ -240,6 +240,9 @@ func (d *dirHandle) xattrs() ([]fsmeta.Xattr, error) {
 func (w *walker) item(d *dirHandle, key snapshot.Key, name string, st fsmeta.Stat) error {
 	w.opts.Observer.Progress.Files.Add(1)
 	e := w.entry(key, st)
+	if st.Nlink > 1 {
+		e.HasLink, e.Link = true, fileID{st.Dev, st.Ino}.group()
+	}
 	switch st.Type() {
 	case unix.S_IFREG:
 		return w.file(d, e, name, st)
