@@ -28,6 +28,7 @@ type bench struct {
 	*pipeline
 	dir      string
 	problems []string
+	waiting  int // files that the sequencer still remembers, see stages
 }
 
 func newBench(t *testing.T) *bench {

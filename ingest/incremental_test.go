@@ -56,7 +56,7 @@ func TestMovedDirectory(t *testing.T) {
 	w.write("a/beside", random(99, 5000))
 	w.write("z/beside", random(98, 5000))
 	for i := range 3000 {
-		w.write(fmt.Sprintf("m/dir %03d/%d-%x", i/50, i, random(uint64(i), 3)), random(uint64(i), i%2500))
+		w.write(fmt.Sprintf("m/dir %03d/%d-%x", i/50, i, random(uint64(i), 3)), random(uint64(i), i*7%10000))
 	}
 	first := w.clean()
 	before := w.view(first.ID).chunks(all)
@@ -64,7 +64,9 @@ func TestMovedDirectory(t *testing.T) {
 	second := w.clean()
 	after := w.view(second.ID).chunks(all)
 	t.Logf("%d of %d chunks are new", minus(after, before), len(after))
-	if n := minus(after, before); n > 2 || len(after) < 6 {
+	// Mostly one or two, until the ends of bundles are the same again; where they
+	// are depends on the repository's secret.
+	if n := minus(after, before); n > 15 || len(after) < 22 {
 		t.Errorf("%d of %d chunks are new after a directory was moved", n, len(after))
 	}
 	if second.Totals.New != 3000 {

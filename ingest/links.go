@@ -14,6 +14,10 @@ import (
 // A file with several names is read once: the first that the walk meets gets a job, and
 // the sequencer, to which all names come in order, gives the others the same contents.
 
+// maxLinks is how many files with several names are remembered. Of more, each name is
+// read: that takes time, and no memory.
+const maxLinks = 64 << 10
+
 // fileID tells files of one machine apart.
 type fileID struct{ dev, ino uint64 }
 
@@ -44,6 +48,9 @@ func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) (isCopy bo
 	id := fileID{st.Dev, st.Ino}
 	left, met := w.links[id]
 	if !met {
+		if len(w.links) >= w.maxLinks {
+			return false
+		}
 		left = st.Nlink
 	}
 	left--

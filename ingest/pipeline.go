@@ -42,10 +42,11 @@ type pipeline struct {
 	buffers  chan []byte // for those; not a sync.Pool, which the collector would empty
 	cutting  []byte      // to cut large files from
 
-	owners  *fsmeta.Owners
-	queued  *budget // of the cost of jobs that are on their way
-	dirs    *openDirs
-	sysRead func(fd int, p []byte) (int, error) // read(2), but in tests
+	owners   *fsmeta.Owners
+	queued   *budget // of the cost of jobs that are on their way
+	dirs     *openDirs
+	maxLinks int                                 // the constant, but in tests
+	sysRead  func(fd int, p []byte) (int, error) // read(2), but in tests
 
 	unreadable atomic.Int64
 	trees      []treeSource      // in key order
@@ -145,6 +146,7 @@ func newPipeline(s *session) (*pipeline, error) {
 		owners:   fsmeta.NewOwners(),
 		dirs:     newOpenDirs(),
 		queued:   newBudget(queuedCost),
+		maxLinks: maxLinks,
 		sysRead:  unix.Read,
 	}
 	for _, path := range s.targets.paths {
