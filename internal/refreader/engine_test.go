@@ -2,6 +2,7 @@ package refreader_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -74,6 +75,25 @@ func makeTree(t *testing.T) string {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, contents(2000+i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, spans := range map[string][]int64{ // offsets of data and the size
+		"sparse/small": {8 << 10, 64 << 10, 100 << 10}, "sparse/hole": {200 << 10}, "sparse/large": {0, 1 << 20, 3 << 20}, "sparse/all": {1 << 20},
+	} {
+		path := filepath.Join(root, name)
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		f, ferr := os.Create(path)
+		if err = errors.Join(err, ferr); err != nil {
+			t.Fatal(err)
+		}
+		last := len(spans) - 1
+		err = f.Truncate(spans[last])
+		for _, at := range spans[:last] {
+			_, werr := f.WriteAt(contents(4<<10), at)
+			err = errors.Join(err, werr)
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
