@@ -47,10 +47,10 @@ func tooLong(key snapshot.Key, name string) error {
 	return nil
 }
 
-// xattrs gives an entry the attributes that were read, as far as it can hold
-// them. An entry that lacks some has no change time, so that the next snapshot does
-// not take it over as if nothing were missing.
-func (p *pipeline) xattrs(e *snapshot.Entry, xs []fsmeta.Xattr, err error) {
+// addXattrs gives an entry the attributes that were read, as far as it can hold
+// them, and returns what it lacks. An entry that lacks some has no change time, so
+// that the next snapshot does not take it over as if nothing were missing.
+func addXattrs(e *snapshot.Entry, xs []fsmeta.Xattr, err error) (lacks error) {
 	e.Xattrs = nil
 	if len(xs) > 0 {
 		e.Xattrs = make([]snapshot.Xattr, 0, len(xs))
@@ -65,8 +65,8 @@ func (p *pipeline) xattrs(e *snapshot.Entry, xs []fsmeta.Xattr, err error) {
 	}
 	if err != nil {
 		e.Ctime = snapshot.Time{}
-		p.report(e.Key, err, true)
 	}
+	return err
 }
 
 // maxXattrs is how many bytes of attributes an entry has room for beside its key, its

@@ -20,6 +20,7 @@ type largeWork struct {
 	dir   *dirHandle
 	name  string
 	stat  fsmeta.Stat
+	lacks error // attributes, when it was read last
 }
 
 // chunkTask is a chunk on its way to be stored.
@@ -92,6 +93,9 @@ func (p *pipeline) readFile(e *snapshot.Entry, l *largeWork, buf []byte, put put
 			p.opts.Observer.Progress.BytesDone.Add(-int64(n))
 			continue
 		}
+		if l.lacks != nil {
+			p.report(e.Key, l.lacks, true)
+		}
 		p.describe(e, l.stat, after, n)
 		p.judge(e, before, after, l.stat, int64(n))
 		return nil
@@ -112,7 +116,7 @@ func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, buf []byte, put
 	defer unix.Close(fd)
 	unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only a hint
 	xs, xerr := fsmeta.Xattrs(fd)
-	p.xattrs(e, xs, xerr)
+	l.lacks = addXattrs(e, xs, xerr)
 	if n, err = p.fileContents(e, fd, before, buf, put); err != nil {
 		return before, after, n, err
 	}

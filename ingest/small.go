@@ -20,7 +20,8 @@ type smallWork struct {
 	dir   *dirHandle
 	name  string
 	stat  fsmeta.Stat
-	apart bool // it turned out large: its contents are not in the bundle
+	apart bool  // it turned out large: its contents are not in the bundle
+	lacks error // attributes, when it was read last
 }
 
 // worker reads small files into bundles and stores chunks.
@@ -140,6 +141,9 @@ func (w *worker) read(j *job, s *smallWork) error {
 		if !same && try == 0 {
 			continue
 		}
+		if s.lacks != nil {
+			w.report(e.Key, s.lacks, true)
+		}
 		w.describe(e, s.stat, after, uint64(n))
 		w.opts.Observer.Progress.BytesDone.Add(n)
 		w.judge(e, before, after, s.stat, n)
@@ -189,7 +193,7 @@ func (w *worker) readOnce(e *snapshot.Entry, s *smallWork) (before, after fsmeta
 		return before, after, n, err
 	}
 	xs, xerr := fsmeta.Xattrs(fd)
-	w.xattrs(e, xs, xerr)
+	s.lacks = addXattrs(e, xs, xerr)
 	after, err = fsmeta.StatFd(fd)
 	return before, after, n, err
 }
@@ -267,7 +271,7 @@ func sameFile(a, b fsmeta.Stat) bool {
 func (p *pipeline) describe(e *snapshot.Entry, found, now fsmeta.Stat, size uint64) {
 	e.Size = size
 	e.Mtime = snapshot.Time(now.Mtime)
-	if e.Ctime != (snapshot.Time{}) { // see xattrs
+	if e.Ctime != (snapshot.Time{}) { // see addXattrs
 		e.Ctime = snapshot.Time(now.Ctime)
 	}
 	e.Mode, e.UID, e.GID, e.Inode = now.Perm(), now.UID, now.GID, now.Ino

@@ -228,6 +228,13 @@ func (w *walker) addDir(d *dirHandle, key snapshot.Key, st fsmeta.Stat) error {
 	return w.add(e)
 }
 
+// xattrs gives an entry the attributes that were read.
+func (w *walker) xattrs(e *snapshot.Entry, xs []fsmeta.Xattr, err error) {
+	if lacks := addXattrs(e, xs, err); lacks != nil {
+		w.report(e.Key, lacks, true)
+	}
+}
+
 // xattrs are those of the directory.
 func (d *dirHandle) xattrs() ([]fsmeta.Xattr, error) {
 	if d.search {

@@ -33,6 +33,8 @@ func NextData(fd int, pos int64) (start, end int64, err error) {
 		start, end, err = size, size, nil
 	case unix.EINVAL, unix.ENOTSUP:
 		start, end, err = pos, size, nil
+	case unix.ESPIPE: // nor can one go to a place in it: it is read from where it stands
+		return pos, size, nil
 	}
 	if err == nil {
 		_, err = seek(fd, start, unix.SEEK_SET)
