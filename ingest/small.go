@@ -113,6 +113,10 @@ func (w *worker) store(j *job, first, end int) error {
 // add appends contents that were read before to the bundle.
 func (w *worker) add(j *job, s *smallWork) {
 	start := len(w.buf)
+	w.layout = w.layout[:0]
+	if n := len(s.contents); n > 0 {
+		w.layout = append(w.layout, snapshot.Extent{ChunkSize: inBundle, Offset: uint32(start), Length: uint64(n)})
+	}
 	w.buf = append(w.buf, s.contents...)
 	w.opts.Observer.Progress.BytesDone.Add(int64(len(s.contents)))
 	w.place(j, &j.entries[s.entry], s.entry, start)
