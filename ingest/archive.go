@@ -256,7 +256,7 @@ func (a *archive) key(name string) (snapshot.Key, error) {
 
 // id returns the number of a user or group. Old archives have negative ones, for nobody.
 func (a *archive) id(key snapshot.Key, id int) uint32 {
-	if id > math.MaxUint32 || id < math.MinInt32 {
+	if int64(id) > math.MaxUint32 || int64(id) < math.MinInt32 {
 		a.report(key, errOwner, true)
 	}
 	return uint32(id)
