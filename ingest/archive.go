@@ -236,22 +236,20 @@ func (a *archive) key(name string) (snapshot.Key, error) {
 	if name[0] == '/' {
 		a.tell("absolute", errAbsolute)
 	}
-	key := a.source
+	key := []byte(a.source)
 	for c := range strings.SplitSeq(name, "/") {
 		switch {
 		case c == "" || c == ".":
+			continue
 		case c == "..":
 			return "", errUp
-		case len(c) > 255:
-			return "", errLongName
-		default:
-			key = key.Child(c)
+		}
+		key = append(append(key, 0), c...)
+		if err := tooLong(len(key), len(c)); err != nil {
+			return "", err
 		}
 	}
-	if len(key) > snapshot.MaxKey {
-		return "", errTooLong
-	}
-	return key, key.Validate()
+	return snapshot.Key(key), snapshot.Key(key).Validate()
 }
 
 // id returns the number of a user or group. Old archives have negative ones, for nobody.

@@ -36,12 +36,12 @@ func (w *walker) entry(key snapshot.Key, st fsmeta.Stat) snapshot.Entry {
 	}
 }
 
-// tooLong reports why no key can hold a path that ends with name.
-func tooLong(key snapshot.Key, name string) error {
+// tooLong reports why no key can be of so many bytes, and end with a name of so many.
+func tooLong(key, name int) error {
 	switch {
-	case len(name) > snapshot.MaxComponent:
+	case name > snapshot.MaxComponent:
 		return errLongName
-	case len(key) > snapshot.MaxKey:
+	case key > snapshot.MaxKey:
 		return errTooLong
 	}
 	return nil

@@ -177,7 +177,7 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume) 
 // child takes what has a name in a directory, if it is wanted.
 func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, on volume) error {
 	key := dir.Child(name)
-	if err := tooLong(key, name); err != nil {
+	if err := tooLong(len(key), len(name)); err != nil {
 		w.report(key, err, true)
 		return nil
 	}
