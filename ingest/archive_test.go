@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
@@ -27,6 +28,26 @@ func FuzzArchive(f *testing.F) {
 			t.Error("an archive without an end is whole")
 		}
 	})
+}
+
+// What an archive says of its members is in memory until it is in the tree, so a job ends
+// when that is much, however few members it is of.
+func TestJobsOfLargeEntries(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	for name, e := range map[string]snapshot.Entry{
+		"key":        {Key: snapshot.Key(large)},
+		"target":     {Target: []byte(large)},
+		"attributes": {Xattrs: []snapshot.Xattr{{Name: "user.a", Value: []byte(large)}}},
+		"extents":    {Extents: make([]snapshot.Extent, len(large)/64)},
+	} {
+		j := new(job)
+		for !j.full() {
+			j.add(e, New)
+		}
+		if n := len(j.entries); n > jobCost>>20 {
+			t.Errorf("%s: %d entries with a MiB each in one job", name, n)
+		}
+	}
 }
 
 // readAll reads an archive and returns how it ended.

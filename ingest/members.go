@@ -260,9 +260,8 @@ func (t *treeWriter) above(e *snapshot.Entry) error {
 
 // append puts an entry into the job.
 func (t *treeWriter) append(e *snapshot.Entry) error {
-	t.job.entries = append(t.job.entries, *e)
-	t.job.changes = append(t.job.changes, t.compare(e))
-	if len(t.job.entries) < jobEntries {
+	t.job.add(*e, t.compare(e))
+	if !t.job.full() {
 		return nil
 	}
 	j := t.job

@@ -108,9 +108,29 @@ type largeFile struct {
 }
 
 // cost is about what an entry takes in memory until the sequencer has it, with
-// the work that belongs to it. Its attributes are not counted, as those of a file
-// are not known before it is read.
-func cost(e *snapshot.Entry) int { return 700 + len(e.Key) }
+// the work that belongs to it. What a file's attributes will take is not known
+// before it is read.
+func cost(e *snapshot.Entry) int {
+	n := 700 + len(e.Key) + len(e.Target) + 64*len(e.Extents)
+	for _, x := range e.Xattrs {
+		n += 64 + len(x.Name) + len(x.Value)
+	}
+	return n
+}
+
+// add adds an entry.
+func (j *job) add(e snapshot.Entry, c Change) {
+	j.cost += cost(&e)
+	j.entries = append(j.entries, e)
+	j.changes = append(j.changes, c)
+}
+
+// full reports whether it is time to send the job off. One that has small files goes
+// on until its bundle is complete, unless too much else comes between.
+func (j *job) full() bool {
+	n := len(j.entries)
+	return n >= jobEntries && (len(j.small) == 0 || n >= 16*jobEntries) || j.cost >= jobCost
+}
 
 func (p *pipeline) newJob() *job {
 	select {

@@ -143,8 +143,7 @@ func (p *pipeline) parents(last, key snapshot.Key) error {
 			continue
 		}
 		e := snapshot.Entry{Key: dir, Type: snapshot.Directory, Mode: 0o755, Mtime: p.now(), Ctime: p.now()}
-		j.entries = append(j.entries, e)
-		j.changes = append(j.changes, p.change(dir))
+		j.add(e, p.change(dir))
 	}
 	if len(j.entries) == 0 {
 		return nil
@@ -179,8 +178,7 @@ func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
 		return p.ctx.Err()
 	case err == nil:
 		j := p.newJob()
-		j.entries = append(j.entries, e)
-		j.changes = append(j.changes, p.change(key))
+		j.add(e, p.change(key))
 		src.Totals.Files, src.Totals.Bytes = 1, e.Size
 		if err := p.dispatch(j); err != nil {
 			return err

@@ -102,8 +102,8 @@ func (r *archiveReader) take(m *member) error {
 	case e.Size > 0:
 		return r.small(e)
 	}
-	r.job.entries = append(r.job.entries, e)
-	if n := len(r.job.entries); n >= jobEntries && (len(r.job.small) == 0 || n >= 16*jobEntries) {
+	r.job.add(e, New)
+	if r.job.full() {
 		return r.flush()
 	}
 	return nil
@@ -130,8 +130,8 @@ func (r *archiveReader) small(e snapshot.Entry) error {
 		return &readError{err}
 	}
 	j.small = append(j.small, smallWork{entry: len(j.entries), contents: j.read[start:]})
-	j.entries = append(j.entries, e)
-	if r.bundle.add(e.Key.Base(), size) {
+	j.add(e, New)
+	if r.bundle.add(e.Key.Base(), size) || j.cost >= jobCost {
 		return r.flush()
 	}
 	return nil

@@ -313,7 +313,7 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 	}
 	if st.Size >= smallFile {
 		w.job.large = append(w.job.large, largeWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
-		w.append(e, change)
+		w.job.add(e, change)
 		if len(w.job.large) == jobLarge || len(w.job.small) == 0 {
 			return w.flush()
 		}
@@ -329,18 +329,11 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 		w.lastIn = d
 	}
 	w.job.small = append(w.job.small, smallWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
-	w.append(e, change)
+	w.job.add(e, change)
 	if w.bundle.add(name, st.Size) || w.job.dirs >= jobDirs || w.job.cost >= jobCost {
 		return w.flush()
 	}
 	return nil
-}
-
-// append puts an entry into the job.
-func (w *walker) append(e snapshot.Entry, c Change) {
-	w.job.cost += cost(&e)
-	w.job.entries = append(w.job.entries, e)
-	w.job.changes = append(w.job.changes, c)
 }
 
 // add puts an entry without contents into the job.
@@ -352,10 +345,8 @@ func (w *walker) add(e snapshot.Entry) error {
 }
 
 func (w *walker) addAs(e snapshot.Entry, c Change) error {
-	w.append(e, c)
-	// A job that has files goes on until its bundle is complete, unless too
-	// much of other kinds comes between.
-	if len(w.job.entries) >= jobEntries && (len(w.job.small) == 0 || len(w.job.entries) >= 16*jobEntries) || w.job.cost >= jobCost {
+	w.job.add(e, c)
+	if w.job.full() {
 		return w.flush()
 	}
 	return nil
