@@ -51,7 +51,7 @@ type pipeline struct {
 	unreadable atomic.Int64
 	trees      []treeSource      // in key order
 	sources    []snapshot.Source // streams, as they end
-	members    []*members        // of archives
+	members    *members          // of the archive that is taken, if one is
 }
 
 // Queue lengths. Long enough that nobody waits for a neighbour that is only a
@@ -211,8 +211,8 @@ func (p *pipeline) run(ctx context.Context) (root snapshot.Root, err error) {
 	})
 	err = g.Wait()
 	p.dirs.closeAll()
-	for _, m := range p.members {
-		err = errors.Join(err, m.close())
+	if p.members != nil { // the run ended early
+		err = errors.Join(err, p.members.close())
 	}
 	if err != nil {
 		return root, err

@@ -27,24 +27,29 @@ func (t *Tar) key() (snapshot.Key, error) { return snapshot.KeyOf(tarSource + "/
 // nothing of it is in the tree.
 func (p *pipeline) archive(t *treeSource) error {
 	m := newMembers(p, t.key)
-	p.members = append(p.members, m)
+	p.members = m
 	err := p.readArchive(t, m)
 	var failed *readError
 	switch {
 	case p.ctx.Err() != nil: // nothing has failed but the run was ended
 		return p.ctx.Err()
-	case errors.As(err, &failed):
-		t.status = snapshot.Failed
-		p.report(t.key, failed.err, true)
-		return nil
-	case err != nil:
+	case err != nil && !errors.As(err, &failed):
 		return err
 	}
-	return m.intoTree()
+	if err := m.wait(); err != nil {
+		return err
+	}
+	if failed != nil {
+		t.status = snapshot.Failed
+		p.report(t.key, failed.err, true)
+	} else if err := m.intoTree(); err != nil {
+		return err
+	}
+	p.members = nil // before there are those of another archive, which take as much memory
+	return m.close()
 }
 
-// readArchive stores the contents of an archive and collects its members. All of them are
-// in m when it returns nil.
+// readArchive stores the contents of an archive and sends its members to m.
 func (p *pipeline) readArchive(t *treeSource, m *members) error {
 	in := interruptible(p.ctx, &unpacker{in: t.tar.Reader})
 	defer in.Close()
@@ -66,10 +71,7 @@ func (p *pipeline) readArchive(t *treeSource, m *members) error {
 			return err
 		}
 	}
-	if err := r.flush(); err != nil {
-		return err
-	}
-	return m.wait()
+	return r.flush()
 }
 
 // archiveReader makes jobs of the members of an archive, as the walker does of files.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -462,7 +463,15 @@ func TestTarMany(t *testing.T) {
 		members = append(members, kind(tar.TypeLink, name(i)+"link", name(i)), file(name(i), "again"))
 		want[name(i)+"link"], want[name(i)] = fmt.Sprint(i), "again"
 	}
-	o := w.clean(archive(makeTar(t, members...)))
+	// When the next archive is taken, nothing is kept of those before.
+	next := &whenRead{bytes.NewReader(makeTar(t)), func() {
+		if n := temporaryFiles(t); n > 0 {
+			t.Errorf("%d temporary files are open when the next archive is read", n)
+		}
+	}}
+	o := w.clean(archive(makeTar(t, members...)), func(o *ingest.Options) {
+		o.Tars = append(o.Tars, ingest.Tar{Name: "y", Reader: next})
+	})
 	v := w.view(o.ID)
 	if got := len(v.paths()); got != len(want)+50 {
 		t.Fatalf("%d entries, want %d", got, len(want)+50)
@@ -470,6 +479,32 @@ func TestTarMany(t *testing.T) {
 	for path, contents := range want {
 		v.wantContents("tar/x/"+path, []byte(contents))
 	}
+}
+
+// whenRead calls a function before each read.
+type whenRead struct {
+	io.Reader
+	f func()
+}
+
+func (r *whenRead) Read(p []byte) (int, error) {
+	r.f()
+	return r.Reader.Read(p)
+}
+
+// temporaryFiles counts the open files of sorters.
+func temporaryFiles(t *testing.T) (n int) {
+	const fds = "/proc/self/fd/"
+	list, err := os.ReadDir(fds)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, fd := range list {
+		if name, err := os.Readlink(fds + fd.Name()); err == nil && strings.Contains(name, "/cairn-sort-") {
+			n++
+		}
+	}
+	return n
 }
 
 func TestTarNames(t *testing.T) {
