@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -67,6 +70,9 @@ func TestFilesFrom(t *testing.T) {
 		{"", statusUsage, "what to take", []string{"--files-from", "-"}},
 		{"x", statusUsage, "standard input", []string{"--files-from", "-", "-"}},
 		{"x", statusUsage, "standard input", []string{"--files-from", "-", "--files-from-raw", "-"}},
+		{"x", statusUsage, "not for tar:- and --files-from-raw -", []string{"--files-from-raw", "-", "tar:-"}},
+		{"x", statusUsage, "not for tar:- and --files-from -", []string{"--files-from", "-", "tar:-"}},
+		{"x", statusUsage, "not for - and tar:-", []string{"-", "tar:-"}},
 		{"", statusUsage, "--files-from-raw", []string{"--files-from", raw}},
 		{"", statusFailed, "no such file", []string{"--files-from", w.path("nowhere")}},
 		{"", statusFailed, "no snapshot was made", []string{"--files-from", w.write("wrong", w.src+"/a.txt\n"+w.path("gone")+"\n")}},
@@ -78,6 +84,24 @@ func TestFilesFrom(t *testing.T) {
 	}
 	if n := len(w.ids()); n != 5 {
 		t.Errorf("%d snapshots, want 5", n)
+	}
+}
+
+// TestReason: a message says the path itself, and so not the name in the error; but what
+// is around such an error it does not lose.
+func TestReason(t *testing.T) {
+	plain := &fs.PathError{Op: "open", Path: "name", Err: syscall.EACCES}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{plain, "permission denied"},
+		{fmt.Errorf("what is left is missing: %w", plain), "what is left is missing: open name: permission denied"},
+		{errors.Join(plain, errors.New("and more")), "open name: permission denied\nand more"},
+	} {
+		if got := reason(test.err); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
 	}
 }
 

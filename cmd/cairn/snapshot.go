@@ -1,15 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"os/user"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -126,137 +122,6 @@ func (p *program) snapshotOptions(c *cli.Context) (*ingest.Options, error) {
 	return opts, nil
 }
 
-// sources sorts the arguments into paths and streams.
-func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
-	for _, a := range c.Args().Slice() {
-		scheme, _, hasScheme := strings.Cut(a, "://")
-		switch {
-		case a == "-":
-			opts.Streams = append(opts.Streams, ingest.Stream{Name: c.String("stdin-name"), Reader: p.Stdin})
-		case a == "":
-			return usagef("a source is empty")
-		case hasScheme && hasPassword(a):
-			return usagef("the URL of the %s source contains a password, which the process list and the shell's history would show; remove it, and %s",
-				scheme, betterWay(scheme))
-		case strings.HasPrefix(a, "tar:"):
-			t, err := p.tarSource(c, strings.TrimPrefix(a, "tar:"))
-			if err != nil {
-				return err
-			}
-			opts.Tars = append(opts.Tars, *t)
-		case hasScheme:
-			return usagef("source %s: this version of cairn has no %s sources; write ./%s if it is a path", a, scheme, a)
-		default:
-			opts.Paths = append(opts.Paths, a)
-		}
-	}
-	for _, s := range c.StringSlice("command") {
-		name, cmd, ok := strings.Cut(s, "=")
-		if !ok || name == "" || strings.TrimSpace(cmd) == "" {
-			return usagef("--command %q: want NAME=CMD", s)
-		}
-		opts.Streams = append(opts.Streams, ingest.Stream{Name: name, Command: cmd, Stderr: p.Stderr})
-	}
-	if err := p.lists(c, opts); err != nil {
-		return err
-	}
-	if len(opts.Paths)+len(opts.Streams)+len(opts.Tars) == 0 {
-		return usagef("what to take? give at least one path, -, tar:FILE, or --command")
-	}
-	return p.oneReader(c, opts)
-}
-
-// hasPassword reports whether a URL has a password, where URLs have one or
-// where people put one. It suspects what it can't read.
-func hasPassword(s string) bool {
-	u, err := url.Parse(s)
-	if err != nil {
-		return true
-	}
-	if _, ok := u.User.Password(); ok {
-		return true
-	}
-	for key := range u.Query() {
-		key = strings.ToLower(key)
-		if strings.Contains(key, "pass") || strings.Contains(key, "secret") {
-			return true
-		}
-	}
-	return false
-}
-
-// betterWay says how to give a password to what a scheme stands for.
-func betterWay(scheme string) string {
-	switch scheme {
-	case "postgres", "postgresql":
-		return "set PGPASSFILE or PGPASSWORD"
-	case "redis", "rediss":
-		return "set REDISCLI_AUTH"
-	}
-	return "give it through the environment or a file"
-}
-
-// lists adds the paths that lists of files name. Each may come from the standard
-// input, which can be used for one thing only.
-func (p *program) lists(c *cli.Context, opts *ingest.Options) error {
-	stdin := 0
-	for _, s := range opts.Streams {
-		if s.Reader != nil {
-			stdin++
-		}
-	}
-	for _, f := range []struct {
-		flag string
-		end  byte
-	}{{"files-from", '\n'}, {"files-from-raw", 0}} {
-		for _, name := range c.StringSlice(f.flag) {
-			if name == "-" {
-				stdin++
-			}
-			if stdin > 1 {
-				return usagef("the standard input can be a source or one list of files, not several of them")
-			}
-			paths, err := p.listed(name, f.end)
-			if err != nil {
-				return err
-			}
-			opts.Paths = append(opts.Paths, paths...)
-		}
-	}
-	return nil
-}
-
-// listed reads paths from a file, each of which ends with the byte end. Empty ones
-// are passed over.
-func (p *program) listed(name string, end byte) ([]string, error) {
-	in := p.Stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("read list of files: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	var paths []string
-	r := bufio.NewReader(in)
-	for {
-		path, err := r.ReadString(end)
-		if path = strings.TrimSuffix(path, string(end)); path != "" {
-			if end == '\n' && strings.IndexByte(path, 0) >= 0 {
-				return nil, usagef("the list of files %s has NUL bytes; if paths end with them, use --files-from-raw", termui.Quote(name))
-			}
-			paths = append(paths, path)
-		}
-		if err == io.EOF {
-			return paths, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read list of files: %w", err)
-		}
-	}
-}
-
 func excludes(c *cli.Context) (*gitignore.Set, error) {
 	set := gitignore.New("/")
 	for _, f := range c.StringSlice("exclude-file") {
@@ -336,8 +201,7 @@ func (p *program) snapshotProblem(path string, err error, fatal bool) {
 
 // reason is an error without the name that the message has already.
 func reason(err error) string {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := err.(*os.PathError); ok { // and what is around one says more
 		return pe.Err.Error()
 	}
 	return err.Error()
