@@ -107,6 +107,9 @@ func (f *fixture) fillForTar() {
 		f.must(unix.Setxattr(f.path("attr"), name, []byte(value), 0))
 	}
 	f.must(os.Symlink(strings.Repeat("far/", 60)+"\xff", f.path("long link")))
+	f.must(os.Link(f.path("long link"), f.path("odd/its other name")))
+	f.must(unix.Mkfifo(f.path("odd/pipe"), 0o600))
+	f.must(os.Link(f.path("odd/pipe"), f.path("pipe")))
 	f.must(os.Link(f.path("deep/"+strings.Repeat("d/", 150)+"bottom"), f.path("odd/\xfebottom")))
 	sparse, err := os.Create(f.path("sparse"))
 	f.must(err)
@@ -128,7 +131,7 @@ func TestTar(t *testing.T) {
 	f.fillForTar()
 	s := f.snapshot(ingest.Options{})
 	p, res, ev := f.tar(restore.Options{Snapshot: s, Path: f.source})
-	if res.Links != 4 || res.Damaged+res.Problems+res.LostNodes != 0 || len(ev.warnings) > 0 {
+	if res.Links != 6 || res.Damaged+res.Problems+res.LostNodes != 0 || len(ev.warnings) > 0 {
 		t.Errorf("result %+v, warnings %v", res, ev.warnings)
 	}
 	if int64(len(ev.actions)) != res.Files+res.Directories+res.Others+res.Links {

@@ -99,7 +99,7 @@ func fit(h *tar.Header) (*tar.Header, []error) {
 
 // linkHeader makes a header that of a further name of the file first.
 func linkHeader(h *tar.Header, first string) {
-	h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+	h.Typeflag, h.Linkname, h.Size, h.Devmajor, h.Devminor = tar.TypeLink, first, 0, 0, 0
 	h.PAXRecords = nil // they are set with the first name
 	markBinary(h)
 }

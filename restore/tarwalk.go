@@ -67,11 +67,10 @@ type archivist struct {
 	broken  error                 // the tree is damaged, and that is not allowed
 }
 
-// linkTarget is the name of a file that got the contents.
+// linkTarget is the name of a file, of whatever type, that others are links to.
 type linkTarget struct {
-	name string
-	size uint64
-	hash [16]byte
+	name     string
+	contents contentsID
 }
 
 func newArchivist(s *session, out chan<- *stretch) *archivist {
@@ -147,18 +146,18 @@ func (a *archivist) member(ctx context.Context, e *snapshot.Entry, name string) 
 		return nil
 	}
 	m := &outgoing{path: e.Key.Path(), kind: e.Type, header: h}
-	if e.Type != snapshot.File {
-		return a.add(ctx, piece{of: m, begins: true, ends: true})
-	}
+	isLink := false
 	if e.HasLink {
 		first, ok := a.links[e.Link]
-		if ok && first.size == e.Size && first.hash == e.Hash {
+		if isLink = ok && first.contents == contentsOf(e); isLink {
 			linkHeader(h, first.name)
-			return a.add(ctx, piece{of: m, begins: true, ends: true})
 		}
 		if !ok {
-			a.links[e.Link] = linkTarget{name, e.Size, e.Hash}
+			a.links[e.Link] = linkTarget{name, contentsOf(e)}
 		}
+	}
+	if isLink || e.Type != snapshot.File {
+		return a.add(ctx, piece{of: m, begins: true, ends: true})
 	}
 	if e.Partial {
 		a.warn(m.path, errPartial)
