@@ -71,7 +71,7 @@ func (s *session) tar(ctx context.Context, w io.Writer) error {
 	})
 	g.Go(func() error {
 		for st := range read {
-			if err := t.write(st); err != nil {
+			if err := t.write(ctx, st); err != nil {
 				return err
 			}
 		}
@@ -108,7 +108,7 @@ type tarWriter struct {
 var zeros [64 << 10]byte
 
 // write writes a stretch.
-func (t *tarWriter) write(st *stretch) error {
+func (t *tarWriter) write(ctx context.Context, st *stretch) error {
 	for i := range st.pieces {
 		p := &st.pieces[i]
 		if p.begins && !t.o.DryRun {
@@ -116,7 +116,7 @@ func (t *tarWriter) write(st *stretch) error {
 				return err
 			}
 		}
-		if err := t.contents(p, st); err != nil {
+		if err := t.contents(ctx, p, st); err != nil {
 			return err
 		}
 		if p.ends {
@@ -127,7 +127,7 @@ func (t *tarWriter) write(st *stretch) error {
 }
 
 // contents writes the contents of a piece, or zeros for what is lost.
-func (t *tarWriter) contents(p *piece, st *stretch) error {
+func (t *tarWriter) contents(ctx context.Context, p *piece, st *stretch) error {
 	if t.o.DryRun || p.extent.Length == 0 {
 		return nil
 	}
@@ -148,6 +148,9 @@ func (t *tarWriter) contents(p *piece, st *stretch) error {
 		p.of.lose(err)
 	}
 	for left := p.extent.Length; left > 0; {
+		if err := ctx.Err(); err != nil { // there may be more of them than anybody waits for
+			return err
+		}
 		n := min(left, uint64(len(zeros)))
 		if _, err := t.tar.Write(zeros[:n]); err != nil {
 			return t.check(err)

@@ -3,6 +3,7 @@ package restore_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -440,6 +441,34 @@ func TestTarOutput(t *testing.T) {
 		}
 	}
 }
+
+// A restore ends when it is told to, also in the middle of a hole that takes long.
+func TestTarStopsInHole(t *testing.T) {
+	f := newFixture(t)
+	f.write("sparse", nil)
+	f.must(os.Truncate(f.path("sparse"), 1<<40))
+	s := f.snapshot(ingest.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	wentOn := errors.New("it went on")
+	written := 0
+	_, err := restore.Tar(ctx, f.repo, restore.Options{Snapshot: s}, writerFunc(func(p []byte) (int, error) {
+		if written += len(p); written > 10<<20 {
+			cancel()
+		}
+		if written > 20<<20 { // less may be on its way
+			return 0, wentOn
+		}
+		return len(p), nil
+	}))
+	if !errors.Is(err, context.Canceled) || errors.Is(err, wentOn) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 type limitedWriter struct {
 	room int
