@@ -275,8 +275,7 @@ func (t *treeWriter) compare(e *snapshot.Entry) Change {
 	switch {
 	case o == nil:
 		return New
-	case o.Type == e.Type && o.Size == e.Size && o.Hash == e.Hash && o.Mtime == e.Mtime && o.Ctime == e.Ctime &&
-		o.Mode == e.Mode && o.UID == e.UID && o.GID == e.GID:
+	case snapshot.Compare(o, e) == 0:
 		return Unmodified
 	}
 	return Changed

@@ -440,6 +440,19 @@ func TestTarAgain(t *testing.T) {
 	if o := w.clean(archive(makeTar(t, touched...)), func(o *ingest.Options) { o.SkipIfUnchanged = true }); o.Skipped || o.Totals.Changed != 1 {
 		t.Errorf("a change of an owner: %+v", o.Totals)
 	}
+	link := func(target, attr string) *outcome {
+		l := kind(tar.TypeSymlink, "s", target)
+		l.PAXRecords = map[string]string{"SCHILY.xattr.user.a": attr}
+		return w.clean(archive(makeTar(t, append(touched, l)...)))
+	}
+	for _, test := range []struct {
+		o    *outcome
+		want ingest.Change
+	}{{link("a", "1"), ingest.New}, {link("a", "1"), ingest.Unmodified}, {link("b", "1"), ingest.Changed}, {link("b", "2"), ingest.Changed}} {
+		if got := test.o.changes["tar/x/s"]; got != test.want {
+			t.Errorf("the symbolic link is %s, want %s", got, test.want)
+		}
+	}
 	more := w.clean(archive(makeTar(t, append(members("2"), file("new", "x"))...)))
 	if tt := more.Totals; tt.New != 1 || tt.Changed != 2 || tt.NewRaw > 1<<20 { // the owner is changed back
 		t.Errorf("little changes: %+v", tt)

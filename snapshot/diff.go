@@ -37,9 +37,9 @@ type Change struct {
 	New  *Entry // nil if removed
 }
 
-// compare returns how b differs from a, or 0. Ctime and inode number don't
+// Compare returns how b differs from a, or 0. Ctime and inode number don't
 // count, as nobody can restore them, nor does the number of a group of links.
-func compare(a, b *Entry) ChangeKind {
+func Compare(a, b *Entry) ChangeKind {
 	switch {
 	case a.Type != b.Type:
 		return TypeChanged
@@ -111,7 +111,7 @@ func diffStep(ctx context.Context, a, b *Cursor) (Change, error) {
 	case order > 0:
 		return Change{Kind: Added, New: b.entry()}, nil
 	default:
-		return Change{Kind: compare(a.entry(), b.entry()), Old: a.entry(), New: b.entry()}, nil
+		return Change{Kind: Compare(a.entry(), b.entry()), Old: a.entry(), New: b.entry()}, nil
 	}
 	return Change{}, nil
 }
