@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"fmt"
 	"os"
@@ -108,7 +109,11 @@ func TestProgress(t *testing.T) {
 	w.write("huge", random(5, 5<<20))
 	for range 2 {
 		p := new(ingest.Progress)
-		o := w.snap(func(o *ingest.Options) { o.Observer.Progress = p })
+		o := w.snap(func(o *ingest.Options) {
+			o.Observer.Progress = p
+			o.Streams = []ingest.Stream{stdin("s", random(6, 1<<20))}
+			o.Tars = []ingest.Tar{{Name: "x", Reader: bytes.NewReader(makeTar(t, kind(tar.TypeDir, "d", ""), file("d/f", "x"), file("g", string(random(7, 1<<20)))))}}
+		})
 		if got, want := p.BytesDone.Load(), int64(o.Totals.Bytes); got != want || p.Bytes.Load() != want {
 			t.Errorf("progress ends at %d of %d bytes, want %d", got, p.Bytes.Load(), want)
 		}

@@ -5,9 +5,9 @@ import "sync/atomic"
 // Progress has counters that grow while a snapshot is made. They may be read
 // at any time.
 type Progress struct {
-	Files, Dirs  atomic.Int64 // entries seen by the walk
-	Bytes        atomic.Int64 // bytes of files seen by the walk
+	Files, Dirs  atomic.Int64 // entries that were met in the sources
+	Bytes        atomic.Int64 // bytes of the files among them
 	FilesDone    atomic.Int64 // entries that are in the tree
 	BytesDone    atomic.Int64 // bytes of contents that were read or taken over
-	WalkFinished atomic.Bool  // the first three are final
+	WalkFinished atomic.Bool  // nothing more is to come, and the first three are final
 }

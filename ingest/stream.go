@@ -94,7 +94,6 @@ func (p *pipeline) produce() error {
 			return err
 		}
 	}
-	p.opts.Observer.Progress.WalkFinished.Store(true)
 	streams := slices.Clone(p.opts.Streams)
 	slices.SortFunc(streams, func(a, b Stream) int {
 		ka, _ := a.key() // checked before
@@ -126,6 +125,7 @@ func (p *pipeline) produce() error {
 		}
 		last = t.key
 	}
+	p.opts.Observer.Progress.WalkFinished.Store(true)
 	p.parent.finish(p.ctx)
 	if p.parent != nil {
 		p.totals.Removed = p.parent.removed
@@ -180,6 +180,8 @@ func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
 		j := p.newJob()
 		j.add(e, p.change(key))
 		src.Totals.Files, src.Totals.Bytes = 1, e.Size
+		p.opts.Observer.Progress.Files.Add(1)
+		p.opts.Observer.Progress.Bytes.Add(int64(e.Size))
 		if err := p.dispatch(j); err != nil {
 			return err
 		}

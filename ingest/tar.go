@@ -92,6 +92,13 @@ func (r *archiveReader) take(m *member) error {
 	if x := r.opts.Excludes; x != nil && x.MatchWithParents(r.pathIn(e.Key), isDir).Excluded {
 		return nil // the next call of next skips its contents
 	}
+	seen := r.opts.Observer.Progress
+	if isDir {
+		seen.Dirs.Add(1)
+	} else {
+		seen.Files.Add(1)
+		seen.Bytes.Add(int64(e.Size))
+	}
 	switch {
 	case e.Type == 0:
 		e.Target = []byte(m.link) // see members.take

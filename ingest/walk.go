@@ -28,7 +28,6 @@ func (p *pipeline) walkFiles() error {
 	if err := w.root(); err != nil {
 		return err
 	}
-	p.opts.Observer.Progress.WalkFinished.Store(true)
 	return w.flush()
 }
 
