@@ -92,8 +92,8 @@ func (o *openDirs) closeAll() {
 // keeps open. Those further up are closed and opened again on the way back.
 const openLevels = 32
 
-// place is a directory on the way to where the walk is.
-type place struct {
+// level is a directory on the way to where the walk is.
+type level struct {
 	*dirHandle // nil while it is closed, or if it could not be opened again
 	key        snapshot.Key
 	stat       fsmeta.Stat
@@ -101,55 +101,55 @@ type place struct {
 }
 
 // enter goes down into a directory.
-func (w *walker) enter(d *dirHandle, key snapshot.Key, st fsmeta.Stat) *place {
-	pl := &place{dirHandle: d, key: key, stat: st, search: d.search}
-	w.places = append(w.places, pl)
-	if up := len(w.places) - 1 - openLevels; up >= 0 {
-		w.places[up].close()
+func (w *walker) enter(d *dirHandle, key snapshot.Key, st fsmeta.Stat) *level {
+	lv := &level{dirHandle: d, key: key, stat: st, search: d.search}
+	w.levels = append(w.levels, lv)
+	if up := len(w.levels) - 1 - openLevels; up >= 0 {
+		w.levels[up].close()
 	}
-	return pl
+	return lv
 }
 
-func (pl *place) close() {
-	if pl.dirHandle != nil {
-		pl.release()
-		pl.dirHandle = nil
+func (lv *level) close() {
+	if lv.dirHandle != nil {
+		lv.release()
+		lv.dirHandle = nil
 	}
 }
 
 // leave goes back up.
-func (w *walker) leave(pl *place) error {
-	defer pl.close()
-	w.places = w.places[:len(w.places)-1]
-	if len(w.places) == 0 || w.places[len(w.places)-1].dirHandle != nil {
+func (w *walker) leave(lv *level) error {
+	defer lv.close()
+	w.levels = w.levels[:len(w.levels)-1]
+	if len(w.levels) == 0 || w.levels[len(w.levels)-1].dirHandle != nil {
 		return nil
 	}
-	return w.reopen(w.places[len(w.places)-1], pl)
+	return w.reopen(w.levels[len(w.levels)-1], lv)
 }
 
 // reopen opens a directory that was closed: as what is above child, or, if it or
 // child was moved or child is behind a symbolic link, by its path. If it can't be
 // found, what it has left is missing.
-func (w *walker) reopen(pl, child *place) error {
+func (w *walker) reopen(lv, child *level) error {
 	found := func(open func() (int, error)) error {
 		d, err := w.dirs.open(w.ctx, open)
 		if err != nil {
 			return err
 		}
-		d.search = pl.search
+		d.search = lv.search
 		st, err := fsmeta.StatFd(d.fd)
-		if err == nil && (st.Ino != pl.stat.Ino || st.Dev != pl.stat.Dev) {
+		if err == nil && (st.Ino != lv.stat.Ino || st.Dev != lv.stat.Dev) {
 			err = errMoved
 		}
 		if err != nil {
 			d.release()
 			return err
 		}
-		pl.dirHandle = d
+		lv.dirHandle = d
 		return nil
 	}
 	open := fsmeta.OpenDirAt
-	if pl.search {
+	if lv.search {
 		open = fsmeta.OpenSearchAt
 	}
 	err := errMoved
@@ -158,7 +158,7 @@ func (w *walker) reopen(pl, child *place) error {
 	}
 	if err != nil {
 		err = found(func() (int, error) {
-			fd, name, err := openAbove(pl.key.Child("."))
+			fd, name, err := openAbove(lv.key.Child("."))
 			if err != nil {
 				return -1, err
 			}
@@ -170,7 +170,7 @@ func (w *walker) reopen(pl, child *place) error {
 		return ctxErr
 	}
 	if err != nil {
-		w.report(pl.key, fmt.Errorf("what the directory has left is missing: %w", err), true)
+		w.report(lv.key, fmt.Errorf("what the directory has left is missing: %w", err), true)
 	}
 	return nil
 }

@@ -56,16 +56,16 @@ func TestMovedAbove(t *testing.T) {
 			}
 			b.must(test.moved(b))
 			for level := depth - 1; level >= 0; level-- {
-				pl := w.places[level]
-				if found := pl.dirHandle != nil; found != (level != test.lost || level == 0) {
+				lv := w.levels[level]
+				if found := lv.dirHandle != nil; found != (level != test.lost || level == 0) {
 					t.Errorf("level %d is open: %t", level, found)
 				} else if found {
-					st, err := fsmeta.StatFd(pl.fd)
-					if err != nil || st.Ino != pl.stat.Ino {
-						t.Errorf("level %d: inode %d, want %d; %v", level, st.Ino, pl.stat.Ino, err)
+					st, err := fsmeta.StatFd(lv.fd)
+					if err != nil || st.Ino != lv.stat.Ino {
+						t.Errorf("level %d: inode %d, want %d; %v", level, st.Ino, lv.stat.Ino, err)
 					}
 				}
-				b.must(w.leave(pl))
+				b.must(w.leave(lv))
 			}
 			if n := len(b.dirs.fds); n != 0 {
 				t.Errorf("%d directories are open", n)

@@ -28,7 +28,7 @@ type smallWork struct {
 type worker struct {
 	*pipeline
 	buf    []byte
-	layout []snapshot.Extent // of the file that was read last, see place
+	layout []snapshot.Extent // of the file that was read last
 	hasher *blake3.Hasher
 	seen   map[[16]byte]int // content hash -> entry of the same job
 }
@@ -119,7 +119,7 @@ func (w *worker) add(j *job, s *smallWork) {
 	}
 	w.buf = append(w.buf, s.contents...)
 	w.opts.Observer.Progress.BytesDone.Add(int64(len(s.contents)))
-	w.place(j, &j.entries[s.entry], s.entry, start)
+	w.layOut(j, &j.entries[s.entry], s.entry, start)
 }
 
 // read appends a file's contents to the bundle. A file that changes while it
@@ -153,16 +153,16 @@ func (w *worker) read(j *job, s *smallWork) error {
 		w.judge(e, before, after, s.stat, n)
 		break
 	}
-	w.place(j, e, s.entry, start)
+	w.layOut(j, e, s.entry, start)
 	return nil
 }
 
 // inBundle is the chunk size of extents in a bundle that is not stored yet.
 const inBundle = 1
 
-// place says where in the bundle a file's contents are. Equal files share their
+// layOut says where in the bundle a file's contents are. Equal files share their
 // bytes, unless one has holes, as the other may have none there.
-func (w *worker) place(j *job, e *snapshot.Entry, index, start int) {
+func (w *worker) layOut(j *job, e *snapshot.Entry, index, start int) {
 	if len(w.layout) == 0 {
 		return
 	}

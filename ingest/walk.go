@@ -18,7 +18,7 @@ type walker struct {
 	bundle bundler
 	lastIn *dirHandle        // directory of the job's last file
 	links  map[fileID]uint64 // files with several names: how many are to come
-	places []*place          // from / to where it is
+	levels []*level          // from / to where it is
 }
 
 // walkFiles takes the paths of the options.
@@ -61,9 +61,9 @@ func (w *walker) open(dirfd int, name string, open func(dirfd int, name string) 
 // between takes a directory on the way to targets, without its other contents. It
 // takes over d.
 func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *target) (err error) {
-	pl := w.enter(d, key, st)
+	lv := w.enter(d, key, st)
 	defer func() {
-		if leaveErr := w.leave(pl); err == nil {
+		if leaveErr := w.leave(lv); err == nil {
 			err = leaveErr
 		}
 	}()
@@ -71,10 +71,10 @@ func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *targ
 		return err
 	}
 	for _, c := range t.children {
-		if pl.dirHandle == nil {
+		if lv.dirHandle == nil {
 			return fmt.Errorf("source %s: %w", key.Child(c.name).Path(), errMoved)
 		}
-		if err := w.target(pl.dirHandle, key.Child(c.name), c); err != nil {
+		if err := w.target(lv.dirHandle, key.Child(c.name), c); err != nil {
 			return err
 		}
 	}
@@ -139,9 +139,9 @@ func (w *walker) volume(d *dirHandle, st fsmeta.Stat) volume {
 
 // dir takes a directory with all its contents. It takes over d.
 func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume) (err error) {
-	pl := w.enter(d, key, st)
+	lv := w.enter(d, key, st)
 	defer func() {
-		if leaveErr := w.leave(pl); err == nil {
+		if leaveErr := w.leave(lv); err == nil {
 			err = leaveErr
 		}
 	}()
@@ -163,10 +163,10 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume) 
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		if pl.dirHandle == nil {
+		if lv.dirHandle == nil {
 			return nil // it was moved, which is reported
 		}
-		if err := w.child(pl.dirHandle, key, names.At(i), on); err != nil {
+		if err := w.child(lv.dirHandle, key, names.At(i), on); err != nil {
 			return err
 		}
 	}
