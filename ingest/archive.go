@@ -106,6 +106,8 @@ func (a *archive) broken(err error) error {
 		return errNoArchive
 	case errors.Is(err, tar.ErrHeader):
 		return fmt.Errorf("is damaged near byte %d: %w", a.in.at, err)
+	case errors.Is(err, tar.ErrFieldTooLong):
+		return fmt.Errorf("has more than 1 MiB of names and attributes for one member, near byte %d, which cairn does not read", a.in.at)
 	case err == io.ErrUnexpectedEOF: // of the tar itself; that of a compression is wrapped
 		return fmt.Errorf("is cut off: it ends at byte %d, in the middle of a member", a.in.at)
 	}

@@ -316,6 +316,31 @@ func (w *world) wantFailed(r io.Reader, says string) {
 	}
 }
 
+// paxHeader is a tar with a header of so many bytes before its member, which package tar
+// does not write.
+func paxHeader(size int) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	h := file("x", "").Header
+	h.Size, h.Format = int64(size), tar.FormatUSTAR
+	h.ModTime = time.Unix(1e9, 0)
+	w.WriteHeader(&h)
+	record := fmt.Sprintf("%d SCHILY.xattr.user.a=", size)
+	w.Write([]byte(record + strings.Repeat("v", size-len(record)-1) + "\n"))
+	w.Close()
+	p := b.Bytes()
+	const typeflag, checksum = 156, 148
+	p[typeflag] = tar.TypeXHeader
+	sum := uint64(8 * ' ')
+	for i, c := range p[:512] {
+		if i < checksum || i >= checksum+8 {
+			sum += uint64(c)
+		}
+	}
+	copy(p[checksum:], fmt.Sprintf("%06o\x00 ", sum))
+	return p
+}
+
 func TestTarBroken(t *testing.T) {
 	plain := makeTar(t, file("f", "contents"), file("g", string(random(1, 600<<10))))
 	badSum := gzipped(plain)
@@ -349,6 +374,7 @@ func TestTarBroken(t *testing.T) {
 		{"lz4", []byte("\x04\x22\x4d\x18..."), "lz4 -dc"},
 		{"volume", makeTar(t, kind('M', "m", ""), file("f", "x")), "one volume"},
 		{"global path", global, "one path"},
+		{"large header", paxHeader(2 << 20), "more than 1 MiB"},
 		{"endless globals", makeTar(t, globals...), "1 MiB"},
 	} {
 		t.Run(test.name, func(t *testing.T) { newWorld(t).wantFailed(bytes.NewReader(test.in), test.says) })
