@@ -12,6 +12,7 @@ import (
 
 	"github.com/cairn-backup/cairn/ingest"
 	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/internal/gitignore"
 )
 
 // fewFiles lets this process open few files, for one test.
@@ -99,6 +100,29 @@ func TestPathTooLong(t *testing.T) {
 	}
 	if o.Totals.Files < 2*250 || o.Totals.Dirs < 250 {
 		t.Errorf("totals %+v", o.Totals)
+	}
+	// Unless it is left out.
+	set := gitignore.New("/")
+	w.must(set.Add(o.problems[0].path, "test"))
+	w.clean(func(o *ingest.Options) { o.Excludes = set })
+}
+
+// What can't even be looked at is no problem if it is left out, of whatever type it is.
+func TestExcludedUnreadable(t *testing.T) {
+	if !ordinaryUser(t) {
+		return
+	}
+	w := newWorld(t)
+	w.write("closed/file", []byte("x"))
+	w.must(os.Chmod(w.path("closed"), 0o444)) // its names can be read, and no more
+	t.Cleanup(func() { os.Chmod(w.path("closed"), 0o755) })
+	for pattern, isOut := range map[string]bool{"file": true, "file/": false, "other": false} {
+		set := gitignore.New("/")
+		w.must(set.Add(pattern, "test"))
+		o := w.snap(func(o *ingest.Options) { o.Excludes = set })
+		if o.Partial == isOut || len(o.problems) == 0 == !isOut {
+			t.Errorf("without %s: partial %t, problems %v", pattern, o.Partial, o.problems)
+		}
 	}
 }
 

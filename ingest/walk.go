@@ -176,22 +176,28 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume) 
 // child takes what has a name in a directory, if it is wanted.
 func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, on volume) error {
 	key := dir.Child(name)
-	if err := tooLong(len(key), len(name)); err != nil {
-		w.report(key, err, true)
-		return nil
+	err := tooLong(len(key), len(name))
+	var st fsmeta.Stat
+	if err == nil {
+		st, err = fsmeta.StatAt(d.fd, name)
 	}
-	st, err := fsmeta.StatAt(d.fd, name)
 	if err != nil {
-		w.report(key, err, true)
+		if !w.excluded(key, true) || !w.excluded(key, false) { // whatever it is
+			w.report(key, err, true)
+		}
 		return nil
 	}
-	if w.opts.Excludes != nil && w.opts.Excludes.Match(key.Path(), st.IsDir()).Excluded {
+	if w.excluded(key, st.IsDir()) {
 		return nil
 	}
 	if !st.IsDir() {
 		return w.item(d, key, name, st)
 	}
 	return w.subdir(d, key, name, on)
+}
+
+func (w *walker) excluded(key snapshot.Key, isDir bool) bool {
+	return w.opts.Excludes != nil && w.opts.Excludes.Match(key.Path(), isDir).Excluded
 }
 
 func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, on volume) error {
