@@ -75,6 +75,7 @@ func (p *program) tarOutput(c *cli.Context, name string) (w io.Writer, finish fu
 		return p.Stdout, func(error) error { return nil }, nil
 	}
 	st, err := os.Stat(name)
+	give := nameNew
 	switch {
 	case err == nil && st.IsDir():
 		return nil, nil, usagef("--tar %s: it is a directory; give the archive a name in it", name)
@@ -91,6 +92,7 @@ func (p *program) tarOutput(c *cli.Context, name string) (w io.Writer, finish fu
 		if name, err = filepath.EvalSymlinks(name); err != nil { // a link stays one
 			return nil, nil, fmt.Errorf("open archive: %w", err)
 		}
+		give = os.Rename
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fmt.Errorf("open archive: %w", err)
 	}
@@ -99,18 +101,30 @@ func (p *program) tarOutput(c *cli.Context, name string) (w io.Writer, finish fu
 	if err != nil {
 		return nil, nil, fmt.Errorf("make archive: %w", err)
 	}
-	return f, func(err error) error { return publishFile(f, name, err) }, nil
+	return f, func(err error) error { return publishFile(f, name, give, err) }, nil
+}
+
+// nameNew renames a file unless the new name is taken.
+func nameNew(temp, name string) error {
+	err := os.Link(temp, name)
+	if err == nil {
+		return os.Remove(temp)
+	}
+	if _, statErr := os.Lstat(name); statErr == nil {
+		return fmt.Errorf("%s came meanwhile, or is a link to nothing; it was left as it is", termui.Quote(name))
+	}
+	return os.Rename(temp, name) // not all file systems have links
 }
 
 // publishFile makes a temporary file durable and gives it its name, or, if something
 // failed, removes it. Nobody ever sees half of it under its name.
-func publishFile(f *os.File, name string, failed error) error {
+func publishFile(f *os.File, name string, give func(temp, name string) error, failed error) error {
 	if failed != nil {
 		return errors.Join(f.Close(), os.Remove(f.Name()))
 	}
 	err := errors.Join(f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), name)
+		err = give(f.Name(), name)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("write archive: %w", err), os.Remove(f.Name()))

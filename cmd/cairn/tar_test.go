@@ -161,6 +161,17 @@ func TestRestoreTar(t *testing.T) {
 	if to, err := os.Readlink(link); err != nil || to != "out.tar" {
 		t.Errorf("the link became %q, %v", to, err)
 	}
+	// So is what only seemed not to be there, or came meanwhile.
+	dangling := w.path("dangling.tar")
+	if err := os.Symlink("nowhere", dangling); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.want(statusFailed, "restore", "latest:"+w.src, "--tar", dangling); !strings.Contains(r.err, "left as it is") {
+		t.Error(r.err)
+	}
+	if to, err := os.Readlink(dangling); err != nil || to != "nowhere" {
+		t.Errorf("the link to nothing became %q, %v", to, err)
+	}
 	w.noTempTar()
 }
 
