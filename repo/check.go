@@ -183,8 +183,10 @@ func (c *checker) checkSnapshots(ctx context.Context) (err error) {
 		switch {
 		case errors.Is(err, backend.ErrNotExist) && slices.Contains(c.set.Uncopied, info.ID):
 			c.report.Leftovers = append(c.report.Leftovers, name+": committed, but not yet copied to its place; the next snapshot does that")
-		case err != nil:
+		case errors.Is(err, backend.ErrNotExist), errors.Is(err, ErrDamage):
 			c.problem(name, err)
+		case err != nil:
+			return fmt.Errorf("read snapshot: %w", err)
 		case checkDigest(info.ID, object) != nil:
 			c.problem(name, checkDigest(info.ID, object))
 		}

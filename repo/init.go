@@ -118,7 +118,11 @@ func (r *Repository) create(ctx context.Context, slot config.Slot, object []byte
 	if err := r.tolerate(r.cache.Keep(configFile, sealed)); err != nil {
 		return err
 	}
-	return r.use(slot, bundle)
+	if err := r.use(slot, bundle); err != nil {
+		return err
+	}
+	r.cache.Put(slotClass, slot.ID, object)
+	return nil
 }
 
 func (p *Params) setDefaults() error {

@@ -206,6 +206,9 @@ func (r *Repository) AddSlot(ctx context.Context, n NewSlot) (seal.SlotID, error
 		}
 		return append(notes, config.Note{Slot: slot.ID, Created: r.opts.Now(), Label: n.Label}), c.Grant(ring, slot)
 	})
+	if err == nil {
+		r.cache.Put(slotClass, slot.ID, object)
+	}
 	return slot.ID, err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/faulty"
+	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/seal"
 )
@@ -21,6 +22,8 @@ type scenario struct {
 	// run does what the command does, on a storage with faults, and returns what
 	// the user would be told. What it acknowledges is in w.promises and w.keys.
 	run func(w *world, b backend.Interface) error
+	// damaged: before leaves damage, of which run may speak.
+	damaged bool
 	// after looks at more than world.holds; err is of run.
 	after func(w *world, err error)
 }
@@ -113,6 +116,13 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name:    "repair",
+		before:  withDamage,
+		damaged: true,
+		run:     repair,
+		after:   afterRepair,
+	},
+	{
 		name:   "check",
 		before: withSnapshot,
 		run:    runCheck,
@@ -130,6 +140,99 @@ func withSnapshot(w *world) {
 	w.must(w.snapshot(w.storage, admin))
 	w.edit()
 	w.must(w.snapshot(w.storage, admin))
+}
+
+// withDamage is a repository in which all that repair does is to be done: with
+// this machine's cache and what is left, nothing of it is lost.
+func withDamage(w *world) {
+	w.must(w.init(w.storage))
+	w.must(w.addKey(w.storage, "other", seal.Full))
+	w.must(w.snapshot(w.storage, admin))
+	first := w.names("")
+	w.edit()
+	w.must(w.snapshot(w.storage, admin))
+	w.damage("condemned", nil)
+	lost := false
+	for _, name := range w.names("") {
+		folder, _, _ := strings.Cut(name, "/")
+		switch isFirst := slices.Contains(first, name); {
+		case folder == "index" && !isFirst, folder == "snapshots" && !isFirst:
+			w.must(w.storage.Delete(w.Context(), name))
+		case folder == "snapshots":
+			w.damage(name, func(p []byte) { p[len(p)/2] ^= 1 })
+		case folder == "data" && !lost: // the directory: its segment tells where the frames are
+			w.damage(name, func(p []byte) { p[len(p)-100] ^= 1 })
+			lost = true
+		case folder == "meta" && isFirst: // the frames
+			w.damage(name, func(p []byte) { p[pack.PrefixSize+20] ^= 1 })
+		}
+	}
+	slots := w.names("keys/")
+	w.must(w.storage.Delete(w.Context(), slots[0]))
+	w.must(backend.PutBytes(w.Context(), w.storage, "leases/"+strings.Repeat("ab", 32)+"/begin", []byte("junk")))
+}
+
+// damage changes what is stored; without a change there is junk.
+func (w *world) damage(name string, change func([]byte)) {
+	w.Helper()
+	p, err := backend.ReadAll(w.Context(), w.storage, name, 1<<30)
+	w.must(err)
+	if change == nil {
+		p = []byte("junk")
+	} else {
+		change(p)
+	}
+	w.must(w.storage.Delete(w.Context(), name))
+	w.must(backend.PutBytes(w.Context(), w.storage, name, p))
+}
+
+func (w *world) names(prefix string) (names []string) {
+	w.Helper()
+	for info, err := range w.storage.List(w.Context(), prefix) {
+		w.must(err)
+		names = append(names, info.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func openWithOther(w *world, b backend.Interface) (*repo.Repository, error) {
+	o := options(b, w.cache, admin)
+	o.Secrets = append(o.Secrets, secret("other"))
+	return repo.Open(w.Context(), o)
+}
+
+// repair repairs, with a key whose slot is left.
+func repair(w *world, b backend.Interface) error {
+	r, err := openWithOther(w, b)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	report, err := r.Repair(w.Context(), repo.RepairOptions{Read: repo.Sample{Percent: 100}, Host: "host"})
+	if err != nil {
+		return err
+	}
+	for _, p := range report.Left.Problems {
+		w.Errorf("repair leaves %s: %v", p.Object, p.Err)
+	}
+	return nil
+}
+
+// afterRepair: whatever it came to, no chunk is further away than it was; and
+// another one ends what it began.
+func afterRepair(w *world, err error) {
+	r, oerr := openWithOther(w, w.storage)
+	w.must(oerr)
+	set, serr := r.Snapshots(w.Context())
+	w.must(serr)
+	for _, s := range set.Newest() {
+		dir := w.TempDir()
+		w.must(w.restore(r, s, dir))
+		w.same("snapshot "+s.ID.Short()+" before the second repair", w.restored(dir), w.promises[s.ID])
+	}
+	w.must(r.Close())
+	w.must(repair(w, w.storage))
 }
 
 // afterInit makes the repository if it is not there.
