@@ -10,7 +10,9 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo/config"
 	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
@@ -150,11 +152,13 @@ func (c *checker) checkSlots(ctx context.Context) error {
 	listed := make(map[string]bool)
 	for _, s := range c.config.Slots {
 		listed[slotsPrefix+s.ID.String()] = true
-		if _, err := c.loadSlot(ctx, s); errors.Is(err, ErrDamage) {
-			c.problem("", err)
-		} else if err != nil {
-			return err
-		}
+	}
+	err := c.badSlots(ctx, func(_ config.Slot, err error) error {
+		c.problem("", err)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for info, err := range c.storage.List(ctx, slotsPrefix) {
 		if err != nil {
@@ -162,6 +166,30 @@ func (c *checker) checkSlots(ctx context.Context) error {
 		}
 		if !listed[info.Name] {
 			c.report.Leftovers = append(c.report.Leftovers, info.Name+": a key slot that config does not list; it opens nothing")
+		}
+	}
+	return nil
+}
+
+// badSlots calls fn for the slots of config that are damaged or missing.
+func (r *Repository) badSlots(ctx context.Context, fn func(s config.Slot, err error) error) error {
+	for _, s := range r.config.Slots {
+		_, bad := r.loadSlot(ctx, s)
+		if bad == nil {
+			continue
+		}
+		if !errors.Is(bad, ErrDamage) {
+			return bad
+		}
+		c, _, err := r.readConfig(ctx)
+		if err != nil {
+			return err
+		}
+		if _, ok := c.Slot(s.ID); !ok {
+			continue // removed since config was read
+		}
+		if err := fn(s, bad); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -215,7 +243,7 @@ func (c *checker) checkLeases(ctx context.Context) error {
 		for _, name := range l.objects {
 			if err := c.verifyLease(ctx, name); errors.Is(err, ErrDamage) {
 				c.problem(name, err)
-			} else if err != nil && !errors.Is(err, backend.ErrNotExist) {
+			} else if err != nil && !errors.Is(err, backend.ErrNotExist) && !errors.Is(err, seal.ErrNoKey) {
 				return err
 			}
 		}

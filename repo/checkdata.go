@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -63,8 +64,8 @@ func (c *checker) readPacks(ctx context.Context) error {
 		return err
 	}
 	var mu sync.Mutex
-	bad := make(map[chunk.ID][]string) // in which packs
-	problems := make(map[string]int)   // by pack
+	bad := make(map[Ref]string)      // in which pack
+	problems := make(map[string]int) // by pack
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(c.Repository.opts.Goroutines)
 	var total int64
@@ -86,8 +87,8 @@ func (c *checker) readPacks(ctx context.Context) error {
 				return nil
 			}
 			problems[info.Name] = c.once(info.Name, s.err)
-			for _, id := range s.bad {
-				bad[id] = append(bad[id], info.Name)
+			for _, ref := range s.bad {
+				bad[ref] = info.Name
 			}
 			return nil
 		})
@@ -95,15 +96,14 @@ func (c *checker) readPacks(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for id, packs := range bad {
-		ok, err := c.elsewhere(id, packs)
-		if err != nil {
+	for ref, name := range bad {
+		// Reading alone proves that another pack has it.
+		if _, err := c.Chunk(ctx, ref); errors.Is(err, ErrDamage) {
+			n := problems[name]
+			c.report.Problems[n].Chunks = append(c.report.Problems[n].Chunks, ref.ID)
+			c.lost[ref.ID] = n
+		} else if err != nil {
 			return err
-		}
-		if !ok {
-			n := problems[packs[0]]
-			c.report.Problems[n].Chunks = append(c.report.Problems[n].Chunks, id)
-			c.lost[id] = n
 		}
 	}
 	for _, n := range problems {
@@ -113,18 +113,3 @@ func (c *checker) readPacks(ctx context.Context) error {
 }
 
 func compareChunks(a, b chunk.ID) int { return bytes.Compare(a[:], b[:]) }
-
-// elsewhere reports whether another pack than the named ones has a chunk.
-func (c *checker) elsewhere(id chunk.ID, names []string) (bool, error) {
-	places, err := c.places(nil, id)
-	if err != nil {
-		return false, err
-	}
-	for _, p := range places {
-		_, ok := c.packs[p.Pack]
-		if ok && !c.broken[p.Pack] && !c.isGoing(p.Pack) && !slices.Contains(names, packName(p.PackKind, p.Pack)) {
-			return true, nil
-		}
-	}
-	return false, nil
-}

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/seal"
 )
 
 func (c *checker) checkCondemned(ctx context.Context) (err error) {
@@ -107,39 +105,33 @@ func (c *checker) isGoing(id pack.ID) bool { return c.condemned[id] && !c.known[
 // checkPacks reads the directory of each pack, two small reads, and notes what
 // it says. What segments say is a hint, and anybody who may write can publish a false one.
 func (c *checker) checkPacks(ctx context.Context) error {
-	var mu sync.Mutex
-	done := int64(0)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(c.Repository.opts.Goroutines)
+	var stay []backend.Info
 	for id, info := range c.packs {
-		if c.isGoing(id) {
-			continue
+		if !c.isGoing(id) {
+			stay = append(stay, info)
 		}
-		g.Go(func() error {
-			entries, err := c.readDirectory(ctx, info)
-			if err != nil && !errors.Is(err, ErrDamage) {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if size, ok := c.sizes[id]; ok {
-				err = damaged(info.Name, fmt.Errorf("the pack has %d bytes, and an index segment says %d", info.Size, size))
-			}
-			if err != nil {
-				c.broken[id] = c.broken[id] || entries == nil
-				c.once(info.Name, err)
-			}
-			for _, e := range entries {
-				if e.Encoding != pack.Delta {
-					c.chunks[e.ID] |= housed
-				}
-			}
-			done++
-			c.progress("packs", done, int64(len(c.packs)))
-			return nil
-		})
 	}
-	return g.Wait()
+	done := int64(0)
+	return c.eachDirectory(ctx, slices.Values(stay), func(info backend.Info, entries []pack.Entry, err error) {
+		id := packIDOf(info)
+		if done++; errors.Is(err, seal.ErrNoKey) {
+			delete(c.packs, id) // of an epoch that began after this check, as are its snapshots
+			return
+		}
+		if size, ok := c.sizes[id]; ok {
+			err = damaged(info.Name, fmt.Errorf("the pack has %d bytes, and an index segment says %d", info.Size, size))
+		}
+		if err != nil {
+			c.broken[id] = c.broken[id] || entries == nil
+			c.once(info.Name, err)
+		}
+		for _, e := range entries {
+			if e.Encoding != pack.Delta && e.Kind == chunk.Data {
+				c.chunks[e.ID] |= housed
+			}
+		}
+		c.progress("packs", done, int64(len(stay)))
+	})
 }
 
 // saidToHave reports whether a pack that is there, and whose directory can't

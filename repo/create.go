@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/zeebo/blake3"
@@ -35,6 +36,20 @@ func create(ctx context.Context, b backend.Interface, name string, object []byte
 }
 
 var errTaken = errors.New("something else was put under its name; delete it")
+
+// commitPack gives a pack that was written its name. A pack's key is random, so a pack
+// of that name can only be this one, stored by a try whose answer was lost; or
+// something else, by who saw it being written.
+func commitPack(ctx context.Context, b backend.Interface, staged backend.Staged, name string, id pack.ID) error {
+	err := staged.Commit(ctx, name)
+	if errors.Is(err, backend.ErrExist) {
+		err = isPack(ctx, b, name, id)
+	}
+	if err != nil {
+		return fmt.Errorf("store pack: %w", err)
+	}
+	return nil
+}
 
 // isPack reports, as an error, that the object under a pack's name is not the
 // pack.

@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
@@ -118,6 +123,9 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 // taken their place meanwhile.
 func (r *Repository) leftOut(l *index.Local, segments map[index.SegmentID]error, bad func(name string, err error)) error {
 	for id, err := range segments {
+		if errors.Is(err, seal.ErrNoKey) {
+			continue // of a place that is not for this key to see, or began after it was opened
+		}
 		if superseded, err := l.Superseded(id); superseded || err != nil {
 			if err != nil {
 				return indexError{fmt.Errorf("read the local index: %w", err)}
@@ -145,10 +153,7 @@ func (r *Repository) readSegment(ctx context.Context, id index.SegmentID) (*inde
 	}
 	s, err := index.Open(object, r.ring)
 	if err != nil {
-		if errors.Is(err, seal.ErrNoKey) {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		return nil, damaged(name, err)
+		return nil, r.unopened(ctx, name, seal.Segment, object, err)
 	}
 	if !r.config.MayWrite(s.Signer, s.Header.Place) {
 		return nil, damaged(name, fmt.Errorf("signed by %s, who may not write in %s", s.Signer.Short(), s.Header.Place))
@@ -226,7 +231,7 @@ func (r *Repository) readDirectory(ctx context.Context, info backend.Info) ([]pa
 	}
 	entries, err := pack.OpenDirectory(prefix, tail[:len(tail)-pack.FooterSize], info.Size, kind, r.ring)
 	if err != nil {
-		return nil, damaged(info.Name, err)
+		return nil, r.unopened(ctx, info.Name, kind, prefix, err)
 	}
 	return entries, nil
 }
@@ -263,22 +268,43 @@ func (r *Repository) readOrphans(ctx context.Context) (map[chunk.ID][]index.Plac
 		return nil, err
 	}
 	found := make(map[chunk.ID][]index.Place)
-	for id, info := range packs {
-		entries, err := r.readDirectory(ctx, info)
-		if errors.Is(err, ErrDamage) {
-			if !condemned[id] { // and that may be why it is
-				r.opts.Observer.warn(fmt.Errorf("pack that no index segment knows: %w", err))
-			}
-			continue
-		}
-		if err != nil {
-			return nil, err // a chunk must not count as lost because of it
+	// An error of the storage ends it: a chunk must not count as lost because of it.
+	err = r.eachDirectory(ctx, maps.Values(packs), func(info backend.Info, entries []pack.Entry, err error) {
+		id := packIDOf(info)
+		if err != nil && !condemned[id] { // and that may be why it is
+			r.opts.Observer.warn(fmt.Errorf("pack that no index segment knows: %w", err))
 		}
 		for _, e := range entries {
 			found[e.ID] = append(found[e.ID], index.Place{Pack: id, PackKind: packKindOf(info.Name), PackSize: info.Size, Entry: e})
 		}
+	})
+	return found, err
+}
+
+// smallReads is how many directories of packs are read at once. Each is a round trip
+// or two and next to no work, so it is the storage's latency that counts.
+const smallReads = 32
+
+// eachDirectory reads the directories of packs, many at once, and calls fn for one
+// after the other. The error that fn gets is ErrDamage, or seal.ErrNoKey for a pack of a
+// place that began after this Repository was opened; any other ends it.
+func (r *Repository) eachDirectory(ctx context.Context, packs iter.Seq[backend.Info], fn func(info backend.Info, entries []pack.Entry, err error)) error {
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(smallReads)
+	for info := range packs {
+		g.Go(func() error {
+			entries, err := r.readDirectory(ctx, info)
+			if err != nil && !errors.Is(err, ErrDamage) && !errors.Is(err, seal.ErrNoKey) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			fn(info, entries, err)
+			return nil
+		})
 	}
-	return found, nil
+	return g.Wait()
 }
 
 // places returns where a chunk is said to be, the best first.

@@ -345,17 +345,45 @@ func (r *Repository) isOurs(ctx context.Context, name string, kind seal.Kind, ob
 	if err != nil {
 		return damaged(name, err)
 	}
-	c := r.config
-	if !c.HasEpoch(h.Place) {
-		if c, _, err = r.readConfig(ctx); err != nil {
-			return err
-		}
+	c, err := r.configWith(ctx, name, h.Place)
+	if err != nil {
+		return err
 	}
-	switch {
-	case !c.HasEpoch(h.Place):
-		return damaged(name, fmt.Errorf("of %s, which does not exist", h.Place))
-	case !c.MayWrite(by, h.Place):
+	if !c.MayWrite(by, h.Place) {
 		return damaged(name, fmt.Errorf("signed by %s, who may not write in %s", by.Short(), h.Place))
 	}
 	return nil
+}
+
+// configWith returns a config that has a place: that which was opened, or the stored
+// one. If neither has it, that is damage of the named object, which claims to be of it.
+func (r *Repository) configWith(ctx context.Context, name string, place seal.Place) (*config.Config, error) {
+	if r.config.HasEpoch(place) {
+		return r.config, nil
+	}
+	c, _, err := r.readConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !c.HasEpoch(place) {
+		return nil, damaged(name, fmt.Errorf("of %s, which does not exist", place))
+	}
+	return c, nil
+}
+
+// unopened returns the error of an object that did not open. To have no key for it is
+// damage only if its place does not exist: one that began after this Repository was
+// opened is not its to judge.
+func (r *Repository) unopened(ctx context.Context, name string, kind seal.Kind, object []byte, why error) error {
+	if !errors.Is(why, seal.ErrNoKey) {
+		return damaged(name, why)
+	}
+	h, err := seal.ParseHeader(object, kind)
+	if err != nil {
+		return damaged(name, err)
+	}
+	if _, err := r.configWith(ctx, name, h.Place); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, why)
 }

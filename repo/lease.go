@@ -191,25 +191,36 @@ const maxCondemned = 64 << 20
 
 // readCondemned returns the packs that prune may delete at any time.
 func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error) {
-	object, err := readWhole(ctx, r.storage, condemnedName, maxCondemned)
-	if errors.Is(err, backend.ErrNotExist) {
-		return nil, nil
-	}
+	c, _, err := r.loadCondemned(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read condemned list: %w", err)
-	}
-	c, by, err := protocol.OpenCondemned(object, r.id)
-	if err != nil {
-		return nil, damaged(condemnedName, err)
-	}
-	if by != r.config.Admin {
-		return nil, damaged(condemnedName, fmt.Errorf("signed by %s, not by the admin", by.Short()))
+		return nil, err
 	}
 	packs := make(map[pack.ID]bool, len(c.Packs))
 	for _, p := range c.Packs {
 		packs[p.ID] = true
 	}
 	return packs, nil
+}
+
+// loadCondemned reads the condemned list, an empty one if there is none. The object is
+// that which was read, good or damaged: nil if there is none, or it is too long to be
+// one.
+func (r *Repository) loadCondemned(ctx context.Context) (c *protocol.Condemned, object []byte, err error) {
+	object, err = readWhole(ctx, r.storage, condemnedName, maxCondemned)
+	if errors.Is(err, backend.ErrNotExist) {
+		return new(protocol.Condemned), nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read condemned list: %w", err)
+	}
+	c, by, err := protocol.OpenCondemned(object, r.id)
+	if err != nil {
+		return nil, object, damaged(condemnedName, err)
+	}
+	if by != r.config.Admin {
+		return nil, object, damaged(condemnedName, fmt.Errorf("signed by %s, not by the admin", by.Short()))
+	}
+	return c, object, nil
 }
 
 // leaseState is what is stored of one lease.
@@ -254,6 +265,12 @@ func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, 
 	if err != nil {
 		return nil, seal.Signer{}, fmt.Errorf("read end of lease: %w", err)
 	}
+	return r.openEnd(ctx, lease, object)
+}
+
+// openEnd opens the end of a lease, and says who signed it.
+func (r *Repository) openEnd(ctx context.Context, lease string, object []byte) (*protocol.End, seal.Signer, error) {
+	name := leasesPrefix + lease + "/end"
 	end, by, err := protocol.OpenEnd(object, r.ring)
 	switch {
 	case errors.Is(err, seal.ErrNoKey):
@@ -296,17 +313,17 @@ func (r *Repository) verifyLease(ctx context.Context, name string) error {
 	}
 	var id protocol.LeaseID
 	var by protocol.Origin
-	says := "begin"
+	says, kind := "begin", seal.LeaseBegin
 	if object == says {
 		begin, o, oerr := protocol.OpenBegin(b, r.ring)
 		id, by, err = begin.Lease, o, oerr
 	} else {
 		beat, o, oerr := protocol.OpenBeat(b, r.ring)
 		id, by, err = beat.Lease, o, oerr
-		says = "beat-" + strconv.FormatUint(beat.Number, 10)
+		says, kind = "beat-"+strconv.FormatUint(beat.Number, 10), seal.LeaseBeat
 	}
 	if err != nil {
-		return damaged(name, err)
+		return r.unopened(ctx, name, kind, b, err)
 	}
 	if id.String() != lease || says != object || !r.config.MayWrite(by.Signer, by.Place) {
 		return damaged(name, errors.New("it is not of this lease by somebody who may write one"))

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
@@ -58,6 +59,12 @@ func parsePackName(name, prefix string) (pack.ID, error) {
 		return id, fmt.Errorf("object %s stands in the wrong folder", name)
 	}
 	return id, nil
+}
+
+// packIDOf returns the ID of a pack that listPacks yielded.
+func packIDOf(info backend.Info) pack.ID {
+	id, _ := pack.ParseID(path.Base(info.Name))
+	return id
 }
 
 // packKindOf returns the kind of pack that a name promises.

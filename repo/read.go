@@ -75,7 +75,7 @@ func (r *Repository) packKey(ctx context.Context, id pack.ID, kind seal.Kind) (*
 	}
 	k, err := pack.OpenKey(prefix, kind, r.ring, r.private)
 	if err != nil {
-		return nil, damaged(name, err)
+		return nil, r.unopened(ctx, name, kind, prefix, err)
 	}
 	r.packs.mu.Lock()
 	defer r.packs.mu.Unlock()

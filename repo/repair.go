@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/cairn-backup/cairn/backend"
-	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
 )
@@ -57,8 +56,8 @@ func (r *Repository) Repair(ctx context.Context, o RepairOptions) (*RepairReport
 	}
 	p := &repairer{
 		Repository: r, opts: o,
-		segments: make(map[index.SegmentID]error),
-		truly:    make(map[pack.ID][]index.SegmentID), named: make(map[pack.ID][]index.SegmentID),
+		segments: make(map[index.SegmentID]error), replaced: make(map[index.SegmentID][]index.SegmentID),
+		truly: make(map[pack.ID][]index.SegmentID), named: make(map[pack.ID][]index.SegmentID),
 		vouched: make(map[pack.ID]bool), proven: make(map[pack.ID]bool),
 		bad: make(map[pack.ID]*badPack), suspects: make(map[pack.ID]bool),
 	}
@@ -82,11 +81,12 @@ type repairer struct {
 	packs     map[pack.ID]backend.Info
 	condemned map[pack.ID]bool
 
-	segments map[index.SegmentID]error     // that must no longer count, and why
-	named    map[pack.ID][]index.SegmentID // by pack: who names it
-	truly    map[pack.ID][]index.SegmentID // and says what the pack's directory says
-	vouched  map[pack.ID]bool              // the admin is among them
-	proven   map[pack.ID]bool              // read to its end, and good
+	segments map[index.SegmentID]error             // that must no longer count, and why
+	replaced map[index.SegmentID][]index.SegmentID // what a segment supersedes
+	named    map[pack.ID][]index.SegmentID         // by pack: who names it
+	truly    map[pack.ID][]index.SegmentID         // and says what the pack's directory says
+	vouched  map[pack.ID]bool                      // the admin is among them
+	proven   map[pack.ID]bool                      // read to its end, and good
 	bad      map[pack.ID]*badPack
 	suspects map[pack.ID]bool // to be read, as a chunk could not be
 	saved    *rescue
@@ -124,6 +124,7 @@ func (p *repairer) run(ctx context.Context) (err error) {
 		p.saved.lease = l.id.String()
 		defer func() { err = errors.Join(err, l.abandon(context.WithoutCancel(ctx))) }()
 	}
+	defer func() { err = errors.Join(err, p.saved.abort()) }()
 	for _, step := range []func(context.Context) error{
 		p.learn, p.mendSlots, p.mendManifests, p.mendTombstones, p.forgetLost,
 		p.surveySegments, p.surveyPacks, p.walkTrees, p.readPacks, p.resolve,
@@ -136,13 +137,11 @@ func (p *repairer) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// learn reads what a writer reads, in the same order and for the same reason.
+// learn reads what a writer reads, in the same order and for the same reason, but for
+// the packs: surveySegments lists them later.
 func (p *repairer) learn(ctx context.Context) (err error) {
 	p.condemned, err = p.readCondemned(ctx)
 	if err != nil && !(p.opts.DryRun && errors.Is(err, ErrDamage)) {
-		return err
-	}
-	if p.packs, err = p.listPacks(ctx, func(string, error) {}); err != nil {
 		return err
 	}
 	p.orphans.Store(nil)
@@ -191,17 +190,13 @@ func (p *repairer) rescueChunks(ctx context.Context) error {
 }
 
 // trulyLost counts the chunks that are nowhere else.
-func (p *repairer) trulyLost(bad []chunk.ID) (n int, err error) {
-	for _, id := range bad {
-		elsewhere := p.saved.done[id]
-		for _, kind := range []chunk.Kind{chunk.Data, chunk.Node, chunk.List} {
-			housed, err := p.isHoused(Ref{id, kind})
-			if err != nil {
-				return n, err
-			}
-			elsewhere = elsewhere || housed
+func (p *repairer) trulyLost(bad []Ref) (n int, err error) {
+	for _, ref := range bad {
+		housed, err := p.isHoused(ref)
+		if err != nil {
+			return n, err
 		}
-		if !elsewhere {
+		if !housed && !p.saved.done[ref.ID] {
 			n++
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
@@ -53,9 +52,9 @@ func (s *rescue) add(ctx context.Context, place seal.Place, e pack.Entry, encode
 	}
 	e = pack.Entry{ID: e.ID, Kind: e.Kind, Encoding: e.Encoding, Raw: e.Raw}
 	if _, err := o.writer.Append(e, encoded); err != nil {
-		return errors.Join(err, o.staged.Abort())
+		return err
 	}
-	if o.writer.Size() < int(s.p.config.PackSize) {
+	if o.writer.Size() < int(s.p.config.PackSize) && !o.writer.Full() {
 		return nil
 	}
 	return s.store(ctx, at)
@@ -94,8 +93,8 @@ func (s *rescue) store(ctx context.Context, at packPlace) error {
 		return errors.Join(err, o.staged.Abort())
 	}
 	name := packName(f.Kind, f.ID)
-	if err := o.staged.Commit(ctx, name); err != nil && !errors.Is(err, backend.ErrExist) {
-		return fmt.Errorf("store pack: %w", err)
+	if err := commitPack(ctx, s.p.storage, o.staged, name, f.ID); err != nil {
+		return err
 	}
 	s.p.Repository.opts.Observer.packStored(name, f.Size)
 	s.finished[at.place] = append(s.finished[at.place], f)
@@ -110,6 +109,15 @@ func (s *rescue) flush(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// abort drops the packs that were not stored.
+func (s *rescue) abort() (err error) {
+	for _, o := range s.open {
+		err = errors.Join(err, o.staged.Abort())
+	}
+	clear(s.open)
+	return err
 }
 
 // walkTrees reads all nodes of all snapshots. Those that can't be read from the
@@ -255,6 +263,9 @@ func (p *repairer) publish(ctx context.Context) error {
 			last = index.NewBuilder()
 		}
 		last.Supersede(id)
+		for _, was := range p.replaced[id] {
+			last.Supersede(was) // or else it would count again
+		}
 		p.fixed(indexPrefix+id.String(), "superseded: %s", firstLine(why))
 	}
 	return p.publishSegment(ctx, place, last, packs[place])

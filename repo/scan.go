@@ -11,7 +11,6 @@ import (
 	"github.com/zeebo/blake3"
 
 	"github.com/cairn-backup/cairn/backend"
-	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/seal"
 )
@@ -19,7 +18,7 @@ import (
 // scanned is what was found in a pack.
 type scanned struct {
 	entries []pack.Entry // of the directory
-	bad     []chunk.ID   // can't be had from the pack
+	bad     []Ref        // can't be had from the pack
 	err     error        // what is wrong, nil if nothing
 }
 
@@ -36,19 +35,19 @@ func (s scanned) failed(err error) (scanned, error) {
 }
 
 // spoiled notes a chunk that can't be had.
-func (s *scanned) spoiled(id chunk.ID, err error) {
-	s.bad = append(s.bad, id)
+func (s *scanned) spoiled(e pack.Entry, err error) {
+	s.bad = append(s.bad, Ref{e.ID, e.Kind})
 	if len(s.bad) <= maxBad {
 		s.err = errors.Join(s.err, err)
 	}
 }
 
-func chunksOf(entries []pack.Entry) []chunk.ID {
-	ids := make([]chunk.ID, len(entries))
+func chunksOf(entries []pack.Entry) []Ref {
+	refs := make([]Ref, len(entries))
 	for i, e := range entries {
-		ids[i] = e.ID
+		refs[i] = Ref{e.ID, e.Kind}
 	}
-	return ids
+	return refs
 }
 
 // readPack reads a pack from its beginning to its end. What is wrong is in the
@@ -92,13 +91,18 @@ func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack
 		}
 		b.span = grow(b.span, int(e.Stored))
 		err := in.frame(b.span, e)
+		if errors.Is(err, errBehind) {
+			if err = r.storage.ReadAt(ctx, info.Name, b.span, int64(e.Offset)); err != nil {
+				err = readError(info.Name, err)
+			}
+		}
 		if err == nil {
 			_, err = r.openFrame(key, b.span, e, b)
-		} else if !errors.Is(err, errCutOff) {
+		} else if !errors.Is(err, errCutOff) && !errors.Is(err, ErrDamage) {
 			return s, err
 		}
 		if err != nil {
-			s.spoiled(e.ID, err)
+			s.spoiled(e, err)
 			continue
 		}
 		if good != nil {
@@ -120,7 +124,12 @@ func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack
 	return s, nil
 }
 
-var errCutOff = errors.New("the pack is cut off")
+var (
+	errCutOff = errors.New("the pack is cut off")
+	// errBehind: the frame begins before the end of the one before. No directory has
+	// such frames, but segments may say anything of a pack whose directory is lost.
+	errBehind = errors.New("the frame was passed")
+)
 
 // frameReader reads frames from a stream of a pack.
 type frameReader struct {
@@ -129,10 +138,10 @@ type frameReader struct {
 }
 
 // frame reads the frame of an entry. The error is errCutOff if the pack ends before
-// the frame, or the frame before begins behind it.
+// the frame does, errBehind if the frame has been passed.
 func (f *frameReader) frame(p []byte, e pack.Entry) error {
 	if f.at > int64(e.Offset) {
-		return fmt.Errorf("frame of chunk %s: %w", e.ID.Short(), errCutOff)
+		return errBehind
 	}
 	n, err := io.CopyN(io.Discard, f.in, int64(e.Offset)-f.at)
 	f.at += n

@@ -172,11 +172,16 @@ func (r *Repository) committedLeases(ctx context.Context, leases map[string]*lea
 // without one. Only the lease's own writer, who is that of the manifest too, or the
 // admin can end it.
 func (r *Repository) committedLease(ctx context.Context, l *leaseState) (*Snapshot, error) {
-	lease := l.id
-	end, by, err := r.readEnd(ctx, lease)
+	end, by, err := r.readEnd(ctx, l.id)
 	if err != nil {
 		return nil, err
 	}
+	return r.committedBy(ctx, l, end, by)
+}
+
+// committedBy is committedLease for an end that was read.
+func (r *Repository) committedBy(ctx context.Context, l *leaseState, end *protocol.End, by seal.Signer) (*Snapshot, error) {
+	lease := l.id
 	if l.begun && by != r.config.Admin {
 		if err := r.isOwnEnd(ctx, lease, by); err != nil {
 			return nil, err

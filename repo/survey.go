@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/index"
@@ -16,15 +15,18 @@ import (
 
 // surveySegments compares what segments say with the packs' directories.
 func (p *repairer) surveySegments(ctx context.Context) error {
+	segments, err := p.listSegments(ctx, func(string, error) {})
+	if err != nil {
+		return err
+	}
+	// The packs are listed after the segments that name them. In the other order, a
+	// writer's pack could come between the listings, and lose its name with a segment that
+	// is superseded because of another pack.
+	if p.packs, err = p.listPacks(ctx, func(string, error) {}); err != nil {
+		return err
+	}
 	n := int64(0)
-	for info, err := range p.storage.List(ctx, indexPrefix) {
-		if err != nil {
-			return fmt.Errorf("list index segments: %w", err)
-		}
-		id, err := index.ParseSegmentID(strings.TrimPrefix(info.Name, indexPrefix))
-		if err != nil {
-			continue // of no name: no object of ours
-		}
+	for id := range segments {
 		if superseded, err := p.index().Superseded(id); superseded || err != nil {
 			if err != nil {
 				return fmt.Errorf("read the local index: %w", err)
@@ -44,41 +46,70 @@ func (p *repairer) surveySegments(ctx context.Context) error {
 			}
 		}
 		n++
-		p.progress("index", n, 0)
+		p.progress("index", n, int64(len(segments)))
 	}
 	return nil
 }
 
 // compare compares a segment with the directories of its packs.
 func (p *repairer) compare(ctx context.Context, s *index.Segment) error {
-	said := make([][]pack.Entry, len(s.Packs))
-	for e := range s.Entries() {
-		said[e.Pack] = append(said[e.Pack], e.Entry)
+	if s.Signer == p.config.Admin && len(s.Supersedes) > 0 {
+		p.replaced[s.ID] = s.Supersedes
 	}
-	for i, f := range s.Packs {
-		info, ok := p.packs[f.ID]
-		if !ok || p.condemned[f.ID] {
-			// Gone: nobody relies on it, and the segment tells what was in it. Or
-			// going: prune's affair.
-			continue
-		}
-		p.named[f.ID] = append(p.named[f.ID], s.ID)
-		slices.SortFunc(said[i], byOffset)
-		entries, err := p.readDirectory(ctx, info)
-		switch {
-		case errors.Is(err, ErrDamage):
-			b := p.spoil(f.ID, err)
-			b.entries = append(b.entries, said[i]...)
-		case err != nil:
+	said := make(map[pack.ID][]pack.Entry, len(s.Packs))
+	for e := range s.Entries() {
+		id := s.Packs[e.Pack].ID
+		said[id] = append(said[id], e.Entry)
+	}
+	files := make(map[pack.ID]index.Pack, len(s.Packs))
+	var there []backend.Info
+	for _, f := range s.Packs {
+		ok, err := p.isThere(ctx, f)
+		if err != nil {
 			return err
-		case packKindOf(info.Name) != f.Kind || info.Size != f.Size || !slices.Equal(entries, said[i]):
+		}
+		if !ok {
+			continue // nobody relies on it, and the segment tells what was in it
+		}
+		files[f.ID] = f
+		there = append(there, p.packs[f.ID])
+	}
+	return p.eachDirectory(ctx, slices.Values(there), func(info backend.Info, entries []pack.Entry, err error) {
+		f := files[packIDOf(info)]
+		slices.SortFunc(said[f.ID], byOffset)
+		switch {
+		case errors.Is(err, seal.ErrNoKey):
+			return
+		case p.condemned[f.ID] && err == nil:
+			return // prune's affair
+		case err != nil:
+			b := p.spoil(f.ID, err)
+			b.entries = append(b.entries, said[f.ID]...)
+		case packKindOf(info.Name) != f.Kind || info.Size != f.Size || !slices.Equal(entries, said[f.ID]):
 			p.segments[s.ID] = fmt.Errorf("it says of pack %s what the pack's directory does not", f.ID.Short())
 		default:
 			p.truly[f.ID] = append(p.truly[f.ID], s.ID)
 			p.vouched[f.ID] = p.vouched[f.ID] || s.Signer == p.config.Admin
 		}
+		p.named[f.ID] = append(p.named[f.ID], s.ID)
+	})
+}
+
+// isThere reports whether a pack that a segment names is stored. A listing may have
+// left it out.
+func (p *repairer) isThere(ctx context.Context, f index.Pack) (bool, error) {
+	if _, ok := p.packs[f.ID]; ok {
+		return true, nil
 	}
-	return nil
+	info, err := p.storage.Stat(ctx, packName(f.Kind, f.ID))
+	if errors.Is(err, backend.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for a pack: %w", err)
+	}
+	p.packs[f.ID] = info
+	return true, nil
 }
 
 // spoil notes that a pack is damaged.
@@ -91,19 +122,23 @@ func (p *repairer) spoil(id pack.ID, err error) *badPack {
 	return b
 }
 
-// surveyPacks reads the directories of the packs that no segment speaks truly of.
+// surveyPacks reads the directories of the packs that no segment names.
 func (p *repairer) surveyPacks(ctx context.Context) error {
+	var unnamed []backend.Info
 	for id, info := range p.packs {
-		if p.condemned[id] || len(p.named[id]) > 0 {
-			continue
-		}
-		if _, err := p.readDirectory(ctx, info); errors.Is(err, ErrDamage) {
-			p.spoil(id, err)
-		} else if err != nil {
-			return err
+		if !p.condemned[id] && len(p.named[id]) == 0 {
+			unnamed = append(unnamed, info)
 		}
 	}
-	return nil
+	return p.eachDirectory(ctx, slices.Values(unnamed), func(info backend.Info, _ []pack.Entry, err error) {
+		id := packIDOf(info)
+		switch {
+		case errors.Is(err, seal.ErrNoKey):
+			delete(p.packs, id) // of an epoch that began after this repair: not its to judge
+		case err != nil:
+			p.spoil(id, err)
+		}
+	})
 }
 
 // readPacks reads the packs of the sample, and those under suspicion.
@@ -134,10 +169,7 @@ func (p *repairer) readPacks(ctx context.Context) error {
 
 // prove reads a pack.
 func (p *repairer) prove(ctx context.Context, info backend.Info) error {
-	id, err := parsePackName(info.Name, info.Name[:len(dataPrefix)])
-	if err != nil {
-		return err
-	}
+	id := packIDOf(info)
 	s, err := p.readPack(ctx, info)
 	if err != nil {
 		return err
@@ -187,9 +219,11 @@ func (p *repairer) resolve(ctx context.Context) error {
 	}
 }
 
-// isNamed reports whether a segment that goes on to count speaks truly of a pack.
+// isNamed reports whether segments speak truly of a pack, and none of them is to be
+// superseded. What one of those says of a pack is said anew, although others may say it
+// too: another repair may be about to supersede these, relying on the first.
 func (p *repairer) isNamed(id pack.ID) bool {
-	return slices.ContainsFunc(p.truly[id], func(s index.SegmentID) bool { return p.segments[s] == nil })
+	return len(p.truly[id]) > 0 && !slices.ContainsFunc(p.truly[id], func(s index.SegmentID) bool { return p.segments[s] != nil })
 }
 
 // onlyAdminWrites reports whether nobody but holders of the admin's key could ever

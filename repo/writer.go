@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
@@ -286,15 +285,8 @@ func (w *Writer) store(o *openPack) error {
 
 func (w *Writer) commitPack(o *openPack, f pack.Finished) error {
 	name := packName(f.Kind, f.ID)
-	err := o.staged.Commit(w.ctx, name)
-	if errors.Is(err, backend.ErrExist) {
-		// A pack's key is random, so a pack of that name can only be this one,
-		// stored by a try whose answer was lost; or something else, by who saw it
-		// being written.
-		err = isPack(w.ctx, w.repo.storage, name, f.ID)
-	}
-	if err != nil {
-		return fmt.Errorf("store pack: %w", err)
+	if err := commitPack(w.ctx, w.repo.storage, o.staged, name, f.ID); err != nil {
+		return err
 	}
 	w.repo.opts.Observer.packStored(name, f.Size)
 	w.mu.Lock()
