@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
-	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
 )
@@ -186,43 +184,6 @@ func (l *lease) clean(ctx context.Context) {
 	}
 }
 
-// maxCondemned bounds the condemned object: some million packs.
-const maxCondemned = 64 << 20
-
-// readCondemned returns the packs that prune may delete at any time.
-func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error) {
-	c, _, err := r.loadCondemned(ctx)
-	if err != nil {
-		return nil, err
-	}
-	packs := make(map[pack.ID]bool, len(c.Packs))
-	for _, p := range c.Packs {
-		packs[p.ID] = true
-	}
-	return packs, nil
-}
-
-// loadCondemned reads the condemned list, an empty one if there is none. The object is
-// that which was read, good or damaged: nil if there is none, or it is too long to be
-// one.
-func (r *Repository) loadCondemned(ctx context.Context) (c *protocol.Condemned, object []byte, err error) {
-	object, err = readWhole(ctx, r.storage, condemnedName, maxCondemned)
-	if errors.Is(err, backend.ErrNotExist) {
-		return new(protocol.Condemned), nil, nil
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("read condemned list: %w", err)
-	}
-	c, by, err := protocol.OpenCondemned(object, r.id)
-	if err != nil {
-		return nil, object, damaged(condemnedName, err)
-	}
-	if by != r.config.Admin {
-		return nil, object, damaged(condemnedName, fmt.Errorf("signed by %s, not by the admin", by.Short()))
-	}
-	return c, object, nil
-}
-
 // leaseState is what is stored of one lease.
 type leaseState struct {
 	id       string
@@ -256,48 +217,6 @@ func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, er
 		}
 	}
 	return leases, nil
-}
-
-// readEnd reads the end of a lease, and says who signed it.
-func (r *Repository) readEnd(ctx context.Context, lease string) (*protocol.End, seal.Signer, error) {
-	name := leasesPrefix + lease + "/end"
-	object, err := readWhole(ctx, r.storage, name, maxLease)
-	if err != nil {
-		return nil, seal.Signer{}, fmt.Errorf("read end of lease: %w", err)
-	}
-	return r.openEnd(ctx, lease, object)
-}
-
-// openEnd opens the end of a lease, and says who signed it.
-func (r *Repository) openEnd(ctx context.Context, lease string, object []byte) (*protocol.End, seal.Signer, error) {
-	name := leasesPrefix + lease + "/end"
-	end, by, err := protocol.OpenEnd(object, r.ring)
-	switch {
-	case errors.Is(err, seal.ErrNoKey):
-		return nil, seal.Signer{}, cmp.Or(r.isOurs(ctx, name, seal.LeaseEnd, object), err)
-	case err != nil:
-		return nil, seal.Signer{}, damaged(name, err)
-	case end.Lease.String() != lease || !r.config.MayWrite(by.Signer, by.Place):
-		return nil, seal.Signer{}, damaged(name, errors.New("it is not an end of this lease by somebody who may write one"))
-	}
-	return end, by.Signer, nil
-}
-
-// isOwnEnd reports, as damage, that an end is by another key than the begin of the
-// lease. A begin that can't be had says nothing: it may be cleaned up by now, and
-// what is wrong with one is found elsewhere.
-func (r *Repository) isOwnEnd(ctx context.Context, lease string, by seal.Signer) error {
-	object, err := backend.ReadAll(ctx, r.storage, leasesPrefix+lease+"/begin", maxLease)
-	if errors.Is(err, backend.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read begin of lease: %w", err)
-	}
-	if _, begun, err := protocol.OpenBegin(object, r.ring); err == nil && begun.Signer != by {
-		return damaged(leasesPrefix+lease+"/end", fmt.Errorf("signed by %s, but the lease is that of %s", by.Short(), begun.Signer.Short()))
-	}
-	return nil
 }
 
 // verifyLease checks a begin or a beat. Ends are checked with the snapshots, as

@@ -45,20 +45,6 @@ func (p *repairer) replaceObject(ctx context.Context, name string, old, object [
 	return backend.PutBytes(ctx, p.storage, name, object)
 }
 
-// mendCondemned replaces a condemned list that can't be read, as nobody can write
-// before that. Which packs were condemned is forgotten: none is deleted, and a
-// prune that meets the new list begins anew.
-func (p *repairer) mendCondemned(ctx context.Context) error {
-	_, old, err := p.loadCondemned(ctx)
-	if !errors.Is(err, ErrDamage) {
-		return err
-	}
-	// A generation that no list had, as that of the old one can't be known.
-	list := protocol.Condemned{Generation: uint64(p.Repository.opts.Now().UnixNano()), Phase: protocol.Empty}
-	p.fixed(condemnedName, "replaced by an empty list, as it could not be read (%s)", firstLine(err))
-	return p.replaceObject(ctx, condemnedName, old, list.Sign(p.id, p.signing))
-}
-
 // mendSlots puts key slots back of which this machine has copies.
 func (p *repairer) mendSlots(ctx context.Context) error {
 	return p.badSlots(ctx, func(s config.Slot, _ error) error {
@@ -124,22 +110,6 @@ func (p *repairer) mendManifests(ctx context.Context) error {
 	return err
 }
 
-// lostManifests are the snapshots that are damaged or missing.
-func (p *repairer) lostManifests() (ids []snapshot.ID) {
-	for _, err := range p.set.Damage {
-		var d *DamageError
-		if !errors.As(err, &d) {
-			continue
-		}
-		if hex, ok := strings.CutPrefix(d.Object, snapshotsPrefix); ok {
-			if id, err := snapshot.ParseID(hex); err == nil {
-				ids = append(ids, id)
-			}
-		}
-	}
-	return ids
-}
-
 // mendTombstones puts tombstones back that are in this machine's cache.
 func (p *repairer) mendTombstones(ctx context.Context) error {
 	return p.badTombstones(ctx, func(name string, id protocol.TombstoneID) error {
@@ -186,94 +156,6 @@ func (r *Repository) isBadTombstone(ctx context.Context, name string, id protoco
 	}
 	_, err = r.openTombstone(object)
 	return err != nil || checkDigest(id, object) != nil, nil
-}
-
-// forgetLost gives up what can't be had again of the chain. That is for ever, so what
-// was found lost must be so twice.
-func (p *repairer) forgetLost(ctx context.Context) error {
-	if !p.opts.ForgetLost {
-		return nil
-	}
-	lost, err := p.lostForGood(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range lost {
-		p.fixed(snapshotsPrefix+id.String(), "given up: a tombstone says from now on that the snapshot is gone")
-	}
-	err = p.badTombstones(ctx, func(name string, id protocol.TombstoneID) error {
-		if bad, err := p.isBadTombstone(ctx, name, id); err != nil || !bad {
-			return err
-		}
-		p.fixed(name, "removed, as nobody can read it; what it had forgotten comes back if its manifest is still there")
-		return p.remove(ctx, name)
-	})
-	if err != nil || p.opts.DryRun {
-		return err
-	}
-	for some := range slices.Chunk(lost, tombstoneSize) {
-		t := protocol.Tombstone{Time: p.Repository.opts.Now()}
-		for _, id := range some {
-			// What it linked to is not known. At worst that looks like a head again,
-			// and is linked to once more.
-			t.Forgotten = append(t.Forgotten, protocol.Forgotten{ID: id})
-		}
-		object := t.Sign(p.id, p.signing)
-		if err := create(ctx, p.storage, tombstonesPrefix+seal.Sum[any](object).String(), object); err != nil {
-			return fmt.Errorf("store tombstone: %w", err)
-		}
-	}
-	p.set, err = p.Snapshots(ctx)
-	return err
-}
-
-// tombstoneSize is how many snapshots a tombstone gives up: hostile manifests can have
-// very many links to what never was, and a tombstone has its own bounds.
-const tombstoneSize = 1 << 16
-
-// lostForGood returns the snapshots that are damaged or missing now as well. A run that
-// ended between two listings leaves a manifest that is in neither, but that others
-// may link to; and what is not listed may be there all the same.
-func (p *repairer) lostForGood(ctx context.Context) (lost []snapshot.ID, err error) {
-	before := p.lostManifests()
-	if p.set, err = p.Snapshots(ctx); err != nil {
-		return nil, err
-	}
-	for _, id := range p.lostManifests() {
-		if !slices.Contains(before, id) {
-			continue
-		}
-		if p.opts.DryRun && p.cache.Has(manifestClass, id) {
-			continue // would have been put back
-		}
-		is, err := p.isLost(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if is {
-			lost = append(lost, id)
-		}
-	}
-	return lost, nil
-}
-
-// isLost reports whether the storage has no good manifest of a snapshot, listed or not.
-func (p *repairer) isLost(ctx context.Context, id snapshot.ID) (bool, error) {
-	name := snapshotsPrefix + id.String()
-	object, err := readWhole(ctx, p.storage, name, maxManifest)
-	if err == nil {
-		if err = checkDigest(id, object); err != nil {
-			return true, nil
-		}
-		_, err = p.openManifest(id, object)
-	}
-	if errors.Is(err, seal.ErrNoKey) {
-		err = p.isOurs(ctx, name, seal.Manifest, object)
-	}
-	if errors.Is(err, ErrDamage) || errors.Is(err, backend.ErrNotExist) {
-		return true, nil
-	}
-	return false, err
 }
 
 func (p *repairer) remove(ctx context.Context, name string) error {
@@ -389,62 +271,4 @@ func (p *repairer) settle(ctx context.Context, l *leaseState, id protocol.LeaseI
 		return nil
 	}
 	return p.copyManifest(ctx, info.ID, info.object)
-}
-
-// condemn puts the damaged packs on the list of those that no writer relies on.
-// What they had is said by no segment any more, so prune will find them dead.
-func (p *repairer) condemn(ctx context.Context) error {
-	if len(p.bad) == 0 || p.opts.DryRun {
-		return nil
-	}
-	err := p.changeCondemned(ctx, func(c *protocol.Condemned) error {
-		if c.Phase == protocol.Final {
-			return fmt.Errorf("%w: a prune is deleting packs; when it is done, repair again", ErrFenced)
-		}
-		c.Phase = protocol.Waiting
-		for id := range p.bad {
-			c.Packs = append(c.Packs, protocol.CondemnedPack{Kind: packKindOf(p.packs[id].Name), ID: id})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	// Whoever began before that may not have seen the list.
-	leases, err := p.listLeases(ctx)
-	if err != nil {
-		return err
-	}
-	return p.changeCondemned(ctx, func(c *protocol.Condemned) error {
-		for _, l := range leases {
-			id, err := protocol.ParseLeaseID(l.id)
-			if err == nil && l.begun && !l.ended && l.id != p.saved.lease && c.Phase == protocol.Waiting {
-				c.Leases = append(c.Leases, id)
-			}
-		}
-		return nil
-	})
-}
-
-// changeCondemned swaps the condemned list for one of the next generation.
-func (p *repairer) changeCondemned(ctx context.Context, change func(*protocol.Condemned) error) error {
-	for try := 1; ; try++ {
-		c, old, err := p.loadCondemned(ctx)
-		if err != nil {
-			return err
-		}
-		if err := change(c); err != nil {
-			return err
-		}
-		c.Generation++
-		err = swap(ctx, p.storage, condemnedName, old, c.Sign(p.id, p.signing))
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, backend.ErrConflict):
-			return fmt.Errorf("store condemned list: %w", err)
-		case try == commitTries:
-			return fmt.Errorf("%w: somebody else changes the condemned list at the same time", ErrFenced)
-		}
-	}
 }

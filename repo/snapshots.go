@@ -145,64 +145,6 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	return set, r.tolerate(r.rememberHeads(set))
 }
 
-// committedLeases returns the snapshots in the ends of leases.
-func (r *Repository) committedLeases(ctx context.Context, leases map[string]*leaseState, set *SnapshotSet) (map[snapshot.ID]*Snapshot, error) {
-	found := make(map[snapshot.ID]*Snapshot)
-	for _, l := range leases {
-		if !l.ended {
-			continue
-		}
-		info, err := r.committedLease(ctx, l)
-		switch {
-		case errors.Is(err, backend.ErrNotExist), errors.Is(err, seal.ErrNoKey):
-			// Cleaned up: then its manifest is in the listing that follows. Or
-			// not for this key to see.
-		case errors.Is(err, ErrDamage):
-			set.Damage = append(set.Damage, err)
-		case err != nil:
-			return nil, err
-		case info != nil:
-			found[info.ID] = info
-		}
-	}
-	return found, nil
-}
-
-// committedLease returns the snapshot that a lease ended with, nil if it ended
-// without one. Only the lease's own writer, who is that of the manifest too, or the
-// admin can end it.
-func (r *Repository) committedLease(ctx context.Context, l *leaseState) (*Snapshot, error) {
-	end, by, err := r.readEnd(ctx, l.id)
-	if err != nil {
-		return nil, err
-	}
-	return r.committedBy(ctx, l, end, by)
-}
-
-// committedBy is committedLease for an end that was read.
-func (r *Repository) committedBy(ctx context.Context, l *leaseState, end *protocol.End, by seal.Signer) (*Snapshot, error) {
-	lease := l.id
-	if l.begun && by != r.config.Admin {
-		if err := r.isOwnEnd(ctx, lease, by); err != nil {
-			return nil, err
-		}
-	}
-	if end.Outcome != protocol.Committed {
-		return nil, nil
-	}
-	info, err := r.openManifest(snapshot.IDOf(end.Manifest), end.Manifest)
-	if errors.Is(err, seal.ErrNoKey) {
-		err = damaged(leasesPrefix+lease+"/end", fmt.Errorf("the manifest in it: %v", err)) // not of the end's place
-	}
-	if err != nil {
-		return nil, err
-	}
-	if by != info.Signer && by != r.config.Admin {
-		return nil, damaged(leasesPrefix+lease+"/end", fmt.Errorf("signed by %s, but the manifest in it by %s", by.Short(), info.Signer.Short()))
-	}
-	return info, nil
-}
-
 func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error {
 	for info, err := range r.storage.List(ctx, snapshotsPrefix) {
 		if err != nil {

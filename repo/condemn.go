@@ -1,0 +1,120 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo/protocol"
+)
+
+// maxCondemned bounds the condemned object: some million packs.
+const maxCondemned = 64 << 20
+
+// readCondemned returns the packs that prune may delete at any time.
+func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error) {
+	c, _, err := r.loadCondemned(ctx)
+	if err != nil {
+		return nil, err
+	}
+	packs := make(map[pack.ID]bool, len(c.Packs))
+	for _, p := range c.Packs {
+		packs[p.ID] = true
+	}
+	return packs, nil
+}
+
+// loadCondemned reads the condemned list, an empty one if there is none. The object is
+// that which was read, good or damaged: nil if there is none, or it is too long to be
+// one.
+func (r *Repository) loadCondemned(ctx context.Context) (c *protocol.Condemned, object []byte, err error) {
+	object, err = readWhole(ctx, r.storage, condemnedName, maxCondemned)
+	if errors.Is(err, backend.ErrNotExist) {
+		return new(protocol.Condemned), nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read condemned list: %w", err)
+	}
+	c, by, err := protocol.OpenCondemned(object, r.id)
+	if err != nil {
+		return nil, object, damaged(condemnedName, err)
+	}
+	if by != r.config.Admin {
+		return nil, object, damaged(condemnedName, fmt.Errorf("signed by %s, not by the admin", by.Short()))
+	}
+	return c, object, nil
+}
+
+// mendCondemned replaces a condemned list that can't be read, as nobody can write
+// before that. Which packs were condemned is forgotten: none is deleted, and a
+// prune that meets the new list begins anew.
+func (p *repairer) mendCondemned(ctx context.Context) error {
+	_, old, err := p.loadCondemned(ctx)
+	if !errors.Is(err, ErrDamage) {
+		return err
+	}
+	// A generation that no list had, as that of the old one can't be known.
+	list := protocol.Condemned{Generation: uint64(p.Repository.opts.Now().UnixNano()), Phase: protocol.Empty}
+	p.fixed(condemnedName, "replaced by an empty list, as it could not be read (%s)", firstLine(err))
+	return p.replaceObject(ctx, condemnedName, old, list.Sign(p.id, p.signing))
+}
+
+// condemn puts the damaged packs on the list of those that no writer relies on.
+// What they had is said by no segment any more, so prune will find them dead.
+func (p *repairer) condemn(ctx context.Context) error {
+	if len(p.bad) == 0 || p.opts.DryRun {
+		return nil
+	}
+	err := p.changeCondemned(ctx, func(c *protocol.Condemned) error {
+		if c.Phase == protocol.Final {
+			return fmt.Errorf("%w: a prune is deleting packs; when it is done, repair again", ErrFenced)
+		}
+		c.Phase = protocol.Waiting
+		for id := range p.bad {
+			c.Packs = append(c.Packs, protocol.CondemnedPack{Kind: packKindOf(p.packs[id].Name), ID: id})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// Whoever began before that may not have seen the list.
+	leases, err := p.listLeases(ctx)
+	if err != nil {
+		return err
+	}
+	return p.changeCondemned(ctx, func(c *protocol.Condemned) error {
+		for _, l := range leases {
+			id, err := protocol.ParseLeaseID(l.id)
+			if err == nil && l.begun && !l.ended && l.id != p.saved.lease && c.Phase == protocol.Waiting {
+				c.Leases = append(c.Leases, id)
+			}
+		}
+		return nil
+	})
+}
+
+// changeCondemned swaps the condemned list for one of the next generation.
+func (p *repairer) changeCondemned(ctx context.Context, change func(*protocol.Condemned) error) error {
+	for try := 1; ; try++ {
+		c, old, err := p.loadCondemned(ctx)
+		if err != nil {
+			return err
+		}
+		if err := change(c); err != nil {
+			return err
+		}
+		c.Generation++
+		err = swap(ctx, p.storage, condemnedName, old, c.Sign(p.id, p.signing))
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, backend.ErrConflict):
+			return fmt.Errorf("store condemned list: %w", err)
+		case try == commitTries:
+			return fmt.Errorf("%w: somebody else changes the condemned list at the same time", ErrFenced)
+		}
+	}
+}
