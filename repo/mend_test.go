@@ -27,7 +27,7 @@ func TestRepairFromTheCache(t *testing.T) {
 		for how, harm := range map[string]func(*world){
 			"damaged": func(w *world) { w.replace(name, flipped(w.object(name), 90)) },
 			"removed": func(w *world) { w.delete(name) },
-			"bloated": func(w *world) { w.replace(name, make([]byte, 17<<20)) },
+			"bloated": func(w *world) { w.replace(name, make([]byte, bloated(name))) },
 		} {
 			w := w.on(t, w.storage.Clone())
 			was := w.object(name)
@@ -52,6 +52,14 @@ func TestRepairFromTheCache(t *testing.T) {
 			w.has(w.stranger(admin), first, f)
 		}
 	}
+}
+
+// bloated is more than an object may have, where that is not too much for a test.
+func bloated(name string) int {
+	if strings.HasPrefix(name, "snapshots/") && !racing {
+		return 17 << 20
+	}
+	return 1 << 17
 }
 
 // Manifests that are lost for good are given up only if that is asked for.
@@ -83,6 +91,9 @@ func TestForgetLost(t *testing.T) {
 // A condemned list that can't be read stops writers; a repair replaces it.
 func TestRepairCondemned(t *testing.T) {
 	for name, object := range map[string][]byte{"empty": {}, "junk": []byte("junk"), "huge": make([]byte, 65<<20)} {
+		if racing && name == "huge" {
+			continue
+		}
 		w := newRepository(t)
 		w.replace("condemned", object)
 		if _, err := w.backup(w.stranger(admin), "x", files{}); !errors.Is(err, repo.ErrDamage) {

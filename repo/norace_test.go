@@ -2,4 +2,6 @@
 
 package repo_test
 
+const racing = false
+
 const step = 1

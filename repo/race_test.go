@@ -2,6 +2,9 @@
 
 package repo_test
 
-// step is how many operations lie between those that fail: the detector makes
-// each case some five times as slow.
+// racing: the detector makes everything some five times as slow, and large copies fifty
+// times.
+const racing = true
+
+// step is how many cases of a row are taken at once.
 const step = 3
