@@ -152,7 +152,6 @@ func withDamage(w *world) {
 	w.edit()
 	w.must(w.snapshot(w.storage, admin))
 	w.damage("condemned", nil)
-	lost := false
 	for _, name := range w.names("") {
 		folder, _, _ := strings.Cut(name, "/")
 		switch isFirst := slices.Contains(first, name); {
@@ -160,9 +159,8 @@ func withDamage(w *world) {
 			w.must(w.storage.Delete(w.Context(), name))
 		case folder == "snapshots":
 			w.damage(name, func(p []byte) { p[len(p)/2] ^= 1 })
-		case folder == "data" && !lost: // the directory: its segment tells where the frames are
+		case folder == "data" && isFirst: // the directory: its segment tells where the frames are
 			w.damage(name, func(p []byte) { p[len(p)-100] ^= 1 })
-			lost = true
 		case folder == "meta" && isFirst: // the frames
 			w.damage(name, func(p []byte) { p[pack.PrefixSize+20] ^= 1 })
 		}
