@@ -83,12 +83,12 @@ func TestNameTooLong(t *testing.T) {
 	w := &walker{pipeline: b.pipeline, job: b.newJob()}
 	_, _, d := b.file(1)
 	defer d.release()
-	b.must(w.child(d, "", strings.Repeat("n", 256), volume{}))
+	b.must(w.child(d, "", strings.Repeat("n", 256), volume{}, nil))
 	if want := fmt.Sprint(errLongName, " ", true); len(b.problems) != 1 || b.problems[0] != want {
 		t.Errorf("problems are %q, want %q", b.problems, want)
 	}
 	// One that a key can hold is looked for.
-	b.must(w.child(d, "", strings.Repeat("n", 255), volume{}))
+	b.must(w.child(d, "", strings.Repeat("n", 255), volume{}, nil))
 	if len(b.problems) != 2 || !strings.HasPrefix(b.problems[1], errVanished.Error()) {
 		t.Errorf("problems are %q", b.problems)
 	}

@@ -39,7 +39,7 @@ func (w *walker) root() error {
 	}
 	t := w.targets.root
 	if t.whole {
-		return w.dir(d, "", st, w.volume(d, st))
+		return w.dir(d, "", st, w.volume(d, st), t)
 	}
 	return w.between(d, "", st, t)
 }
@@ -70,11 +70,16 @@ func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *targ
 	if err := w.addDir(d, key, st); err != nil {
 		return err
 	}
-	for _, c := range t.children {
+	return w.targetsIn(lv, key, t.children)
+}
+
+// targetsIn takes targets in a directory that the walk is in.
+func (w *walker) targetsIn(lv *level, key snapshot.Key, targets []*target) error {
+	for _, t := range targets {
 		if lv.dirHandle == nil {
-			return fmt.Errorf("source %s: %w", key.Child(c.name).Path(), errMoved)
+			return fmt.Errorf("source %s: %w", key.Child(t.name).Path(), errMoved)
 		}
-		if err := w.target(lv.dirHandle, key.Child(c.name), c); err != nil {
+		if err := w.target(lv.dirHandle, key.Child(t.name), t); err != nil {
 			return err
 		}
 	}
@@ -104,7 +109,7 @@ func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 		return fmt.Errorf("source %s: %w", key.Path(), err)
 	}
 	if t.whole && !viaLink {
-		return w.dir(d, key, st, w.volume(d, st))
+		return w.dir(d, key, st, w.volume(d, st), t)
 	}
 	return w.between(d, key, st, t)
 }
@@ -137,8 +142,10 @@ func (w *walker) volume(d *dirHandle, st fsmeta.Stat) volume {
 	return volume{st.Dev, fsmeta.MountID(d.fd)}
 }
 
-// dir takes a directory with all its contents. It takes over d.
-func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume) (err error) {
+// dir takes a directory with all its contents. t, if not nil, has what was named in it as
+// well: that is taken though it is excluded or on another file system, and must be
+// there. It takes over d.
+func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume, t *target) (err error) {
 	lv := w.enter(d, key, st)
 	defer func() {
 		if leaveErr := w.leave(lv); err == nil {
@@ -148,38 +155,67 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume) 
 	if err := w.addDir(d, key, st); err != nil {
 		return err
 	}
+	var named []*target // those that are yet to come
+	if t != nil {
+		named = t.children
+	}
 	if w.volume(d, st) != on {
-		return nil // a mount point: the directory itself, without what is mounted
+		return w.targetsIn(lv, key, named) // a mount point: not what is mounted
 	}
 	names, err := fsmeta.ReadNames(d.fd)
 	if err != nil {
 		w.report(key, err, true)
-		return nil
+		return w.targetsIn(lv, key, named)
 	}
-	if w.opts.ExcludeCaches && isCache(d.fd) {
-		return w.child(d, key, cacheTag, on) // so that it will be a cache again
-	}
+	cache := w.opts.ExcludeCaches && isCache(d.fd)
 	for i := range names.Len() {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		if lv.dirHandle == nil {
-			return nil // it was moved, which is reported
+		name := names.At(i)
+		before, sub, after := split(named, name)
+		if err := w.targetsIn(lv, key, before); err != nil {
+			return err
 		}
-		if err := w.child(lv.dirHandle, key, names.At(i), on); err != nil {
+		named = after
+		if lv.dirHandle == nil {
+			break // it was moved, which is reported
+		}
+		if cache && sub == nil && name != cacheTag { // the tag, so that it will be a cache again
+			continue
+		}
+		if err := w.child(lv.dirHandle, key, name, on, sub); err != nil {
 			return err
 		}
 	}
-	return nil
+	return w.targetsIn(lv, key, named)
 }
 
-// child takes what has a name in a directory, if it is wanted.
-func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, on volume) error {
+// split returns the targets before a name, the one of that name or nil, and those after it.
+func split(targets []*target, name string) (before []*target, at *target, after []*target) {
+	i := 0
+	for i < len(targets) && targets[i].name < name {
+		i++
+	}
+	if i < len(targets) && targets[i].name == name {
+		return targets[:i], targets[i], targets[i+1:]
+	}
+	return targets[:i], nil, targets[i:]
+}
+
+// child takes what has a name in a directory, if it is wanted. t is as for dir.
+func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, on volume, t *target) error {
 	key := dir.Child(name)
+	if t != nil && t.whole {
+		return w.target(d, key, t)
+	}
 	err := tooLong(len(key), len(name))
 	var st fsmeta.Stat
 	if err == nil {
 		st, err = fsmeta.StatAt(d.fd, name)
+	}
+	if err != nil && t != nil {
+		return w.target(d, key, t)
 	}
 	if err != nil {
 		if !w.excluded(key, true) || !w.excluded(key, false) { // whatever it is
@@ -187,28 +223,34 @@ func (w *walker) child(d *dirHandle, dir snapshot.Key, name string, on volume) e
 		}
 		return nil
 	}
-	if w.excluded(key, st.IsDir()) {
+	excluded := w.excluded(key, st.IsDir())
+	switch {
+	case t != nil && (excluded || !st.IsDir()):
+		return w.target(d, key, t)
+	case excluded:
 		return nil
-	}
-	if !st.IsDir() {
+	case !st.IsDir():
 		return w.item(d, key, name, st)
 	}
-	return w.subdir(d, key, name, on)
+	return w.subdir(d, key, name, on, t)
 }
 
 func (w *walker) excluded(key snapshot.Key, isDir bool) bool {
 	return w.opts.Excludes != nil && w.opts.Excludes.Match(key.Path(), isDir).Excluded
 }
 
-func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, on volume) error {
+func (w *walker) subdir(parent *dirHandle, key snapshot.Key, name string, on volume, t *target) error {
 	d, st, err := w.open(parent.fd, name, fsmeta.OpenDirAt)
 	if err == nil {
-		return w.dir(d, key, st, on)
+		return w.dir(d, key, st, on, t)
 	}
 	if ctxErr := w.ctx.Err(); ctxErr != nil {
 		return ctxErr
 	}
 	w.report(key, err, true)
+	if t != nil {
+		return w.target(parent, key, t)
+	}
 	if st, serr := fsmeta.StatAt(parent.fd, name); serr == nil && st.IsDir() {
 		// It can't be read, but its own metadata can.
 		e := w.entry(key, st)
