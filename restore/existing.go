@@ -170,6 +170,12 @@ func (s *session) makeDir(p place, parent dirState) (Action, dirState, error) {
 
 // merge prepares a directory that exists for new entries.
 func (s *session) merge(parent *dir, p place, st fsmeta.Stat) (dirState, error) {
+	if s.protected.has(st) {
+		return dirState{}, errProtected
+	}
+	if _, known := s.devices[st.Dev]; !known {
+		s.devices[st.Dev] = p
+	}
 	_, name := p.split()
 	// Root may write anywhere. Others can only open up what is theirs: so a
 	// link that somebody puts here meanwhile makes them change nothing that

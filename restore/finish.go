@@ -221,12 +221,16 @@ func (s *session) remove(d *fsmeta.Dir, owned bool, name string, key snapshot.Ke
 		return false, err
 	}
 	path := key.Path()
+	if s.protected.has(st) {
+		s.warn(path, errors.New("it is the repository, and was not deleted"))
+		return false, nil
+	}
 	if s.sel.exclude != nil && s.sel.exclude.Match(path, st.IsDir()).Excluded {
 		return false, nil
 	}
 	matched = matched || s.sel.include.Match(path, st.IsDir()).Excluded
 	remove := d.RemoveAll
-	if st.IsDir() && (s.sel.exclude != nil || !matched) {
+	if st.IsDir() && (s.sel.exclude != nil || !matched || s.protected.inside) {
 		if all, err := s.removeIn(d, owned, name, key, matched); err != nil || !all {
 			return false, err
 		}

@@ -12,6 +12,8 @@
 //  4. the metadata of directories, from the leaves up, and deletion
 //     (finish.go): whatever happens inside a directory changes its times.
 //
+// At last all is synced, once (sync.go).
+//
 // Everything happens below descriptors of directories in the target (dirs.go):
 // no name of a snapshot and no link planted in the target leads out of it.
 package restore
@@ -117,6 +119,11 @@ type Options struct {
 	// they are left out.
 	AllowDamaged bool
 
+	// Protect has directories in which nothing is made, replaced or deleted:
+	// those of the repository. A target in them is refused, and what the
+	// snapshot has in the place of one is a problem.
+	Protect []string
+
 	// Random names temporary files; nil is crypto/rand.Reader.
 	Random   io.Reader
 	Observer Observer
@@ -178,6 +185,10 @@ var ErrIncomplete = errors.New("the restore is incomplete")
 // target is full, or the repository can't be reached, it stops. The
 // result is valid with any error, if it isn't nil.
 //
+// When it returns without an error, what it restored is on the disk. After a loss of power
+// before that, files may have their names and times and not their contents: so restore
+// again with Always, which compares contents. IfChanged would take them for restored.
+//
 // Owners and groups are set, as root, by name if this machine knows the name, and
 // else by number, as tar does. Other users can't set them.
 func Directory(ctx context.Context, r *repo.Repository, o Options) (*Result, error) {
@@ -197,7 +208,11 @@ func Directory(ctx context.Context, r *repo.Repository, o Options) (*Result, err
 	if err := checkDelete(&o); err != nil {
 		return nil, err
 	}
-	s, err := newSession(r, o, sel)
+	protected, err := protect(&o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSession(r, o, sel, protected)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +249,13 @@ func (s *session) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.finish(ctx)
+	if err := s.finish(ctx); err != nil {
+		return err
+	}
+	if s.o.DryRun {
+		return nil
+	}
+	return s.sync()
 }
 
 // verdict adds to err, which ended the restore, what the observer was told.

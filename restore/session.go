@@ -22,12 +22,15 @@ type session struct {
 	repo *repo.Repository
 	sel  *selection
 
+	protected protected
+
 	dirs   *dirs     // nil in a dry run without a target
 	target dirState  // of the target itself
 	made   bool      // the target was made by this run
 	temp   tempNames // for files that are not complete
 	owners owners
 
+	devices  map[uint64]place // where each file system but the target's was first met
 	outcomes outcomes
 	maxOpen  int                   // files of a batch; see limits
 	links    map[uint64]*firstName // by hard link group
@@ -55,10 +58,11 @@ func (s *session) result() *Result {
 	}
 }
 
-func newSession(r *repo.Repository, o Options, sel *selection) (*session, error) {
+func newSession(r *repo.Repository, o Options, sel *selection, protected protected) (*session, error) {
 	s := &session{
-		o: o, repo: r, sel: sel,
+		o: o, repo: r, sel: sel, protected: protected,
 		owners:  newOwners(os.Geteuid() == 0),
+		devices: make(map[uint64]place),
 		links:   make(map[uint64]*firstName),
 		partial: make(map[*file]bool),
 	}

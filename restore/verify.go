@@ -25,13 +25,9 @@ type readBack struct {
 func (s *session) verify(ctx context.Context) error {
 	// What is on the disk and clean can be dropped from memory, so that it is
 	// read from there. This is an attempt: tmpfs has no disk.
-	root, err := s.dirs.get("")
-	if err != nil {
+	if err := s.sync(); err != nil {
 		return err
 	}
-	unix.Syncfs(root.Fd())
-	s.dirs.release(root)
-
 	g, ctx := errgroup.WithContext(ctx)
 	files := make(chan readBack, 64)
 	for range s.repo.Goroutines() {

@@ -32,6 +32,12 @@ func URL(location string) (backend.Interface, error) {
 	return l, nil
 }
 
+// Dir returns the directory that a location stands for, or "" if it is none.
+func Dir(location string) string {
+	dir, _ := parse(location)
+	return dir
+}
+
 // Create makes the storage at a URL or path, if it is not there yet, and opens it.
 func Create(location string) (backend.Interface, error) {
 	dir, err := parse(location)

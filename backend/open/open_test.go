@@ -120,3 +120,13 @@ func FuzzURL(f *testing.F) {
 		}
 	})
 }
+
+func TestDir(t *testing.T) {
+	for location, want := range map[string]string{
+		"a/b": "a/b", "file:///a%20b": "/a b", "s3://bucket/x": "", "": "",
+	} {
+		if got := open.Dir(location); got != want {
+			t.Errorf("Dir(%q) is %q, want %q", location, got, want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cairn-backup/cairn/backend/open"
 	"github.com/cairn-backup/cairn/internal/gitignore"
 	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/repo"
@@ -65,6 +66,9 @@ func (p *program) restore(c *cli.Context) error {
 		return err
 	}
 	o.Snapshot, o.Path = s.Snapshot, s.path
+	if dir := open.Dir(c.String("repo")); dir != "" {
+		o.Protect = []string{dir}
+	}
 	switch {
 	case o.DryRun:
 		return p.restorePlan(c, r, *o)
