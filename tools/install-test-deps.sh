@@ -19,6 +19,7 @@ setfacl  acl
 rsync    rsync
 restic   restic
 mkfs.xfs xfsprogs
+mkfs.ext4 e2fsprogs
 setcap   libcap2-bin
 bsdtar   libarchive-tools
 zstd     zstd

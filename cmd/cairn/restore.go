@@ -21,7 +21,9 @@ func (p *program) restoreCommand() *cli.Command {
 		Usage:     "restore files from a snapshot",
 		ArgsUsage: "SNAPSHOT[:PATH]",
 		Description: "Without PATH, /srv/x goes to DIR/srv/x. With one, the contents of that directory\n" +
-			"go into DIR. With --tar, a tar archive is written that extracts to the same.",
+			"go into DIR. With --tar, a tar archive is written that extracts to the same.\n" +
+			"What was restored is on the disk when the command ends with status 0. If the power\n" +
+			"fails before, restore again with --overwrite always, which compares contents.",
 		Flags: append(filterFlags(),
 			&cli.StringFlag{Name: "target", Aliases: []string{"t"}, Usage: "restore into `DIR`"},
 			&cli.StringFlag{Name: "tar", Usage: "write a tar archive to `FILE` instead (- is the standard output)"},
