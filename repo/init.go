@@ -29,17 +29,18 @@ type Params struct {
 }
 
 // Init makes a repository in opts.Storage and opens it. opts.Secrets is not
-// used. The error is ErrExists if there is one.
+// used. The error is ErrExists if there is one, and ErrDamage if there is one that has
+// lost its config.
 func Init(ctx context.Context, opts Options, p Params) (*Repository, error) {
 	opts.setDefaults()
 	if err := p.setDefaults(); err != nil {
 		return nil, err
 	}
-	switch _, err := opts.Storage.Stat(ctx, configName); {
+	switch err := Look(ctx, opts.Storage); {
 	case err == nil:
 		return nil, fmt.Errorf("%w at %s", ErrExists, opts.Storage)
-	case !errors.Is(err, backend.ErrNotExist):
-		return nil, fmt.Errorf("look for config: %w", err)
+	case !errors.Is(err, ErrNoRepository):
+		return nil, err
 	}
 	if _, ok := opts.Storage.(backend.Swapper); !ok {
 		return nil, fmt.Errorf("%s cannot change an object atomically, which a repository needs", opts.Storage)

@@ -121,7 +121,10 @@ func Open(ctx context.Context, opts Options) (*Repository, error) {
 	opts.setDefaults()
 	object, err := readWhole(ctx, opts.Storage, configName, maxConfig)
 	if errors.Is(err, backend.ErrNotExist) {
-		return nil, fmt.Errorf("%w at %s", ErrNoRepository, opts.Storage)
+		if err := Look(ctx, opts.Storage); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w at %s: config came and went", ErrNoRepository, opts.Storage)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)

@@ -308,8 +308,8 @@ func (p *program) open(c *cli.Context) (*repo.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.Stat(c.Context, "config"); errors.Is(err, backend.ErrNotExist) {
-		return nil, fmt.Errorf("%w at %s", repo.ErrNoRepository, b) // before the passphrase is asked for
+	if err := repo.Look(c.Context, b); err != nil { // before the passphrase is asked for
+		return nil, err
 	}
 	secrets, err := p.secrets(c)
 	if err != nil {

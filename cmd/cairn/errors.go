@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/cairn-backup/cairn/ingest"
@@ -79,9 +80,15 @@ func statusOf(err error) int {
 // hint says what to do about an error, or nothing.
 func hint(err error) string {
 	var own *hintError
+	var damage *repo.DamageError
 	switch {
 	case errors.As(err, &own):
 		return own.hint
+	case errors.As(err, &damage) && damage.Object == "config":
+		return "run cairn repair on a machine that has used this repository: its cache has a copy of config (or put a copy of that object back from a backup of the storage). " +
+			"Don't run init here"
+	case errors.As(err, &damage) && strings.HasPrefix(damage.Object, "keys/"):
+		return "use another passphrase or identity, or the recovery key, and run cairn repair with it on a machine that has used this repository"
 	case errors.Is(err, repo.ErrNoRepository):
 		return "make one with: cairn init --repo PATH"
 	case errors.Is(err, repo.ErrExists):

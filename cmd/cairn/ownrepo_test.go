@@ -36,3 +36,25 @@ func TestRestoreSparesRepository(t *testing.T) {
 	}
 	w.ok("check", "--read-data")
 }
+
+// TestLostConfig: what is said of a repository without config leads to its repair, and to
+// no other one in its place.
+func TestLostConfig(t *testing.T) {
+	w := newWorld(t)
+	w.ok("snapshot", w.src)
+	if err := os.Remove(w.repo + "/config"); err != nil {
+		t.Fatal(err)
+	}
+	recipient := strings.TrimSpace(w.ok("key", "identity", w.path("id2")).out)
+	for _, args := range [][]string{{"snapshots"}, {"check"}, {"snapshot", w.src}, {"init", "--recipient", recipient}} {
+		r := w.want(statusDamage, args...)
+		if !strings.Contains(r.err, "cairn repair") || strings.Contains(r.err, "make one with") {
+			t.Errorf("%s says %q", args, r.err)
+		}
+	}
+	w.ok("repair")
+	w.ok("check", "--read-data")
+	if len(w.ids()) != 1 {
+		t.Error("the snapshot is gone")
+	}
+}

@@ -168,7 +168,7 @@ func TestDamageStatus(t *testing.T) {
 		want   map[string]int
 	}{
 		{"config flipped", func(*world) string { return "config" }, flip, status(damage, damage, damage, damage, damage)},
-		{"config removed", func(*world) string { return "config" }, remove, status(statusNoRepo, statusNoRepo, statusNoRepo, statusNoRepo, statusNoRepo)},
+		{"config removed", func(*world) string { return "config" }, remove, status(damage, damage, damage, damage, damage)},
 		{"write-only slot flipped", writeOnlySlot, flip, status(damage, 0, 0, 0, damage)},
 		{"older manifest flipped", olderManifest, flip, status(damage, damage, damage, 0, damage)},
 		{"older manifest removed", olderManifest, remove, status(damage, damage, damage, 0, damage)},
