@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/urfave/cli/v2"
 
@@ -81,6 +83,7 @@ func (p *program) restore(c *cli.Context) error {
 		return err
 	}
 	o.Observer = p.restoreObserver()
+	warn := p.warnOfNothing(o)
 	stop, err := p.showRestore(c, o.Observer.Progress)
 	if err != nil {
 		return err
@@ -88,6 +91,9 @@ func (p *program) restore(c *cli.Context) error {
 	p.interrupted = "interrupted; some files are restored, each whole; run it again for the rest (quicker with --overwrite if-changed)"
 	res, err := restore.Directory(c.Context, r, *o)
 	stop()
+	if err == nil {
+		warn()
+	}
 	return p.restoreDone(s, res, err)
 }
 
@@ -141,6 +147,30 @@ func patterns(c *cli.Context, option string) (*gitignore.Set, error) {
 	return set, nil
 }
 
+// warnOfNothing makes the function that it returns warn if a restore met nothing that fits
+// --include: patterns are easily mistyped, and nothing is no error.
+func (p *program) warnOfNothing(o *restore.Options) func() {
+	if o.Include == nil {
+		return func() {}
+	}
+	base := cmp.Or(o.Path, "/") // is there in any case
+	var met atomic.Bool
+	told := o.Observer.Entry
+	o.Observer.Entry = func(path string, a restore.Action) {
+		if path != base {
+			met.Store(true)
+		}
+		if told != nil {
+			told(path, a)
+		}
+	}
+	return func() {
+		if !met.Load() {
+			p.warn("nothing in the snapshot fits --include; cairn find PATTERN finds entries by name")
+		}
+	}
+}
+
 // restorePlan says what a restore would do.
 func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Options) error {
 	o.Observer = p.restoreObserver()
@@ -151,11 +181,15 @@ func (p *program) restorePlan(c *cli.Context, r *repo.Repository, o restore.Opti
 			}
 		}
 	}
+	warn := p.warnOfNothing(&o)
 	plan := restore.Plan
 	if c.IsSet("tar") {
 		plan = planTar
 	}
 	res, err := plan(c.Context, r, o)
+	if err == nil {
+		warn()
+	}
 	if res == nil {
 		return err
 	}

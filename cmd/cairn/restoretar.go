@@ -54,6 +54,7 @@ func (p *program) restoreTar(c *cli.Context, r *repo.Repository, s chosen, o res
 		p.Stdout = p.Stderr
 	}
 	o.Observer = p.restoreObserver()
+	warn := p.warnOfNothing(&o)
 	stop, err := p.showRestore(c, o.Observer.Progress)
 	if err != nil {
 		return errors.Join(err, finish(err))
@@ -61,6 +62,9 @@ func (p *program) restoreTar(c *cli.Context, r *repo.Repository, s chosen, o res
 	p.interrupted = "interrupted; the archive is not complete"
 	res, err := restore.Tar(c.Context, r, o, w)
 	stop()
+	if err == nil {
+		warn()
+	}
 	// An archive that is whole but lacks what is lost is of use.
 	if err = errors.Join(err, finish(err)); err != nil {
 		return err
