@@ -281,6 +281,9 @@ func (p *program) find(c *cli.Context) error {
 	}
 	patterns := c.Args().Slice()
 	for _, pat := range patterns {
+		if pat == "" {
+			return usagef("a pattern is empty; * fits every name")
+		}
 		if _, err := path.Match(pat, ""); err != nil {
 			return usagef("pattern %q: a bracket or backslash has no end", pat)
 		}

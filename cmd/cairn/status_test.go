@@ -195,6 +195,8 @@ func TestWrongUse(t *testing.T) {
 		says   string
 	}{
 		{statusNoRepo, []string{"--repo", w.path("nowhere"), "snapshots"}, "cairn init"},
+		{statusUsage, []string{"find", ""}, "a pattern is empty"},
+		{statusUsage, []string{"restore", "latest", "--target", "x", "--include", "["}, `pattern "[" (--include)`},
 		{statusNoRepo, []string{"--repo", empty, "snapshots"}, "cairn init"},
 		{statusUsage, []string{"--repo", "s3://key:pa55@h/b", "snapshots"}, "contains a password"},
 		{statusUsage, []string{"--repo", "nonsense://h/b", "snapshots"}, "scheme"},

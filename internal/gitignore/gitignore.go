@@ -68,7 +68,7 @@ type PatternError struct {
 }
 
 func (e *PatternError) Error() string {
-	return fmt.Sprintf("exclusion pattern %q (%s): %s", e.Pattern, e.Origin, e.Problem)
+	return fmt.Sprintf("pattern %q (%s): %s", e.Pattern, e.Origin, e.Problem)
 }
 
 // pattern is one pattern after compilation.
