@@ -177,7 +177,6 @@ func TestDamageStatus(t *testing.T) {
 		{"nodes removed", func(w *world) string { return w.first("meta") }, remove, status(damage, -1, -1, 0, damage)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			w := base.copied(t)
 			object := test.object(w)
 			damagedAs(t, filepath.Join(w.repo, object), test.harm)
