@@ -225,10 +225,7 @@ const maxShown = 10
 // confirmRestore asks before a restore that would overwrite or delete
 // something. An empty or new target needs no plan.
 func (p *program) confirmRestore(c *cli.Context, r *repo.Repository, o restore.Options) error {
-	if names, err := os.ReadDir(o.Target); err != nil || len(names) == 0 {
-		return nil // new, empty, or an error that the restore itself will meet
-	}
-	if c.Bool("yes") {
+	if c.Bool("yes") || isEmpty(o.Target) {
 		return nil
 	}
 	var mu sync.Mutex
@@ -254,6 +251,18 @@ func (p *program) confirmRestore(c *cli.Context, r *repo.Repository, o restore.O
 		fmt.Fprintf(p.Stderr, "  and %s; --dry-run lists all\n", termui.Count(more)+" more")
 	}
 	return p.confirm(c, fmt.Sprintf("This replaces %s and deletes %s in %s.", plural(plan.Replaced, "entry"), plural(plan.Deleted, "entry"), termui.Quote(o.Target)))
+}
+
+// isEmpty reports whether a restore has nothing to replace in a target: it is new,
+// empty, or can't be read, which the restore itself will meet.
+func isEmpty(target string) bool {
+	d, err := os.Open(target)
+	if err != nil {
+		return true
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(1) // of perhaps very many
+	return len(names) == 0
 }
 
 func (p *program) restoreObserver() restore.Observer {
