@@ -16,6 +16,7 @@ import (
 // Reasons for problems.
 var (
 	errVanished   = errors.New("vanished while the snapshot was made")
+	errMissing    = errors.New("does not exist")
 	errChanged    = errors.New("changed while it was read; what was read last is in the snapshot")
 	errShrank     = errors.New("shrank while it was read; its end may be missing")
 	errSocket     = errors.New("is a socket, which cannot be backed up")

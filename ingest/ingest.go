@@ -53,8 +53,8 @@ type Options struct {
 	// NoParent reads every file.
 	NoParent bool
 
-	// AllowIncomplete publishes the snapshot when a stream or archive failed, marked
-	// incomplete; otherwise nothing is published.
+	// AllowIncomplete publishes the snapshot when a stream or archive failed, or when one
+	// of Paths can't be had, marked incomplete; otherwise nothing is published.
 	AllowIncomplete bool
 	// SkipIfUnchanged publishes nothing if the tree is the parent's.
 	SkipIfUnchanged bool
@@ -104,6 +104,15 @@ type Result struct {
 
 // ErrIncomplete: a stream or archive failed, and nothing was published.
 var ErrIncomplete = errors.New("a source failed; no snapshot was made")
+
+// SourceError: one of Options.Paths can't be had, and nothing was published.
+type SourceError struct {
+	Path string // as far as it could not be followed
+	Err  error
+}
+
+func (e *SourceError) Error() string { return fmt.Sprintf("source %s: %v", e.Path, e.Err) }
+func (e *SourceError) Unwrap() error { return e.Err }
 
 // Snapshot makes a snapshot of all sources in opts.
 func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, error) {

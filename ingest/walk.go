@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +79,10 @@ func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *targ
 func (w *walker) targetsIn(lv *level, key snapshot.Key, targets []*target) error {
 	for _, t := range targets {
 		if lv.dirHandle == nil {
-			return fmt.Errorf("source %s: %w", key.Child(t.name).Path(), errMoved)
+			if err := w.lost(key.Child(t.name), t, errMoved); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := w.target(lv.dirHandle, key.Child(t.name), t); err != nil {
 			return err
@@ -91,27 +96,73 @@ func (w *walker) targetsIn(lv *level, key snapshot.Key, targets []*target) error
 // user named the path through it (even if it was named itself as well).
 func (w *walker) target(parent *dirHandle, key snapshot.Key, t *target) error {
 	st, err := fsmeta.StatAt(parent.fd, t.name)
-	if err == nil && t.whole && !st.IsDir() && len(t.children) == 0 {
+	isItem := err == nil && t.whole && !st.IsDir()
+	if isItem && len(t.children) == 0 {
 		return w.item(parent, key, t.name, st)
 	}
 	viaLink := st.IsSymlink()
-	var d *dirHandle
 	if err == nil {
-		d, st, err = w.openTarget(parent, t, viaLink)
-	}
-	if err != nil {
-		// What was asked for by name and is not there fails the run: a backup
-		// that quietly lacks it would be a trap.
-		var errno unix.Errno // without the name, which the path ends with
-		if errors.As(err, &errno) {
-			err = errno
+		d, dirStat, openErr := w.openTarget(parent, t, viaLink)
+		if openErr == nil {
+			return w.targetDir(d, key, dirStat, viaLink, t)
 		}
-		return fmt.Errorf("source %s: %w", key.Path(), err)
+		err = openErr
 	}
+	if ctxErr := w.ctx.Err(); ctxErr != nil {
+		return ctxErr
+	}
+	if w.opts.AllowIncomplete && isItem {
+		// It is there; only what was named in it can't be.
+		if err := w.item(parent, key, t.name, st); err != nil {
+			return err
+		}
+		t = &target{children: t.children}
+	}
+	return w.lost(key, t, err)
+}
+
+// targetDir takes a directory that is a target or on the way to one. It takes over d.
+func (w *walker) targetDir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, viaLink bool, t *target) error {
 	if t.whole && !viaLink {
 		return w.dir(d, key, st, w.volume(d, st), t)
 	}
 	return w.between(d, key, st, t)
+}
+
+// lost handles a target that can't be had. What was asked for by name and is not there
+// fails the run: a backup that quietly lacks it would be a trap. If an incomplete one is
+// allowed, all that was asked for at key and below it is reported instead.
+func (w *walker) lost(key snapshot.Key, t *target, err error) error {
+	var errno unix.Errno // without the name, which the path ends with
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	if !w.opts.AllowIncomplete {
+		return &SourceError{key.Path(), err}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errMissing // and not vanished
+	}
+	w.lostBelow(key, t, err)
+	return nil
+}
+
+func (w *walker) lostBelow(key snapshot.Key, t *target, err error) {
+	if t.whole {
+		w.report(key, err, true)
+		w.sourceFailed(key)
+	}
+	for _, c := range t.children {
+		w.lostBelow(key.Child(c.name), c, err)
+	}
+}
+
+// sourceFailed marks a source as failed. What is in another source is none itself.
+func (w *walker) sourceFailed(key snapshot.Key) {
+	at := func(t treeSource, key snapshot.Key) int { return strings.Compare(string(t.key), string(key)) }
+	if i, found := slices.BinarySearchFunc(w.trees, key, at); found {
+		w.trees[i].status = snapshot.Failed
+	}
 }
 
 // openTarget opens a directory that is a target or on the way to one. On the way it

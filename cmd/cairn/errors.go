@@ -81,9 +81,12 @@ func statusOf(err error) int {
 func hint(err error) string {
 	var own *hintError
 	var damage *repo.DamageError
+	var source *ingest.SourceError
 	switch {
 	case errors.As(err, &own):
 		return own.hint
+	case errors.As(err, &source):
+		return "check the path and the right to read it, or use --allow-incomplete to keep what succeeded; no snapshot was made"
 	case errors.As(err, &damage) && damage.Object == "config":
 		return "run cairn repair on a machine that has used this repository: its cache has a copy of config (or put a copy of that object back from a backup of the storage). " +
 			"Don't run init here"

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"time"
@@ -42,7 +40,7 @@ func (p *program) snapshotCommand() *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "store nothing, only say what would be stored"},
 			&cli.BoolFlag{Name: "one-file-system", Aliases: []string{"x"}, Usage: "do not go into what is mounted below the sources"},
 			&cli.BoolFlag{Name: "skip-if-unchanged", Usage: "make no snapshot if nothing has changed since the parent"},
-			&cli.BoolFlag{Name: "allow-incomplete", Usage: "keep what succeeded if a source fails, marked as incomplete"},
+			&cli.BoolFlag{Name: "allow-incomplete", Usage: "keep what succeeded if a source fails or is missing, marked as incomplete"},
 		},
 		Action: p.snapshot,
 	}
@@ -79,9 +77,6 @@ func (p *program) snapshot(c *cli.Context) error {
 	p.interrupted = "interrupted; no snapshot was made, and nothing that was stored before is affected"
 	res, err := ingest.Snapshot(c.Context, r, *opts)
 	stop()
-	if errors.Is(err, fs.ErrNotExist) {
-		return &hintError{err, "check the path; no snapshot was made"}
-	}
 	if err != nil {
 		return err
 	}
