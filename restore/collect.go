@@ -248,7 +248,6 @@ func (s *session) makeSpecial(d *dir, name string, e *snapshot.Entry, inherits b
 // file puts the contents of a file into batches.
 func (c *collector) file(ctx context.Context, f *file) error {
 	e := &f.entry
-	c.count.Bytes.Add(int64(e.Size))
 	if e.Partial {
 		c.warn(e.Key.Path(), errPartial)
 	}
@@ -282,6 +281,7 @@ func (c *collector) file(ctx context.Context, f *file) error {
 		f.lose(err)
 	}
 	if c.o.DryRun {
+		c.count.Reused.Add(f.reused)
 		c.done(e, f.out, f.action)
 		return nil
 	}

@@ -297,7 +297,10 @@ func TestFull(t *testing.T) {
 	s := f.snapshot(ingest.Options{})
 	target := filepath.Join(t.TempDir(), "target")
 	mount(t, target, "size=2m")
-	_, _, err := f.try(restore.Options{Snapshot: s, Path: f.source, Target: target})
+	res, _, err := f.try(restore.Options{Snapshot: s, Path: f.source, Target: target})
+	if res.Bytes != res.Files<<20 || res.Files == 3 {
+		t.Errorf("of a restore that stopped it says %d files with %d bytes", res.Files, res.Bytes)
+	}
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "make room") || !strings.Contains(err.Error(), f.source) {
 		t.Errorf("error %v", err)
 	}

@@ -35,9 +35,10 @@ type file struct {
 	action   Action // Created or Replaced
 	inherits bool   // see dirState
 	out      *outcome
-	whole    bool // of a single extent
-	sparse   bool // ends with a hole
-	cloned   bool // began as a copy of the file that it replaces
+	whole    bool  // of a single extent
+	sparse   bool  // ends with a hole
+	cloned   bool  // began as a copy of the file that it replaces
+	reused   int64 // bytes that were in that file, counted by the collector
 
 	pending atomic.Int32 // extents to come, if not whole; and one for the collector
 
@@ -201,6 +202,7 @@ func (s *session) end(ctx context.Context, f *file) error {
 		s.damaged(e, f.out, fmt.Errorf("%w; %w", f.lost, errZeros))
 		return nil
 	}
+	s.count.Reused.Add(f.reused)
 	s.done(e, f.out, f.action)
 	return nil
 }

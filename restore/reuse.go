@@ -110,7 +110,7 @@ func (c *collector) reuse(ctx context.Context, f *file, old int, x snapshot.Exte
 	if err := c.local.extent(ctx, old, x, at); err != nil {
 		return false, ctx.Err() // what can't be read is not the same
 	}
-	c.count.Reused.Add(int64(x.Length))
+	f.reused += int64(x.Length)
 	c.o.Observer.Progress.BytesDone.Add(int64(x.Length))
 	if c.o.DryRun || f.cloned {
 		return true, nil

@@ -198,6 +198,9 @@ func (s *session) done(e *snapshot.Entry, out *outcome, a Action) {
 		c.Unchanged.Add(1)
 	case a == Created || a == Replaced:
 		c.kind(e.Type).Add(1)
+		if e.Type == snapshot.File {
+			c.Bytes.Add(int64(e.Size))
+		}
 	}
 	if a == Replaced {
 		c.Replaced.Add(1)
