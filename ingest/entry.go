@@ -24,6 +24,7 @@ var (
 	errLongName   = errors.New("has a name of more than 255 bytes, which a snapshot can't hold")
 	errManyXattrs = errors.New("has more than 1.8 MiB of extended attributes, which a snapshot can't hold; some are missing")
 	errMoved      = errors.New("was moved while the snapshot was made")
+	errOwnDir     = errors.New("is the repository itself; its contents are left out")
 	errNoTarget   = errors.New("is a symbolic link to nothing, which a snapshot can't hold")
 )
 

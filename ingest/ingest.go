@@ -41,6 +41,11 @@ type Options struct {
 	// what is mounted below them, be it a part of the same file system, only the directory.
 	OneFileSystem bool
 
+	// Repository is the directory that the repository is in, if it is in one. It is known
+	// by what it is, under whichever name: its contents are left out, with a warning, and
+	// to name it or what is in it is an error.
+	Repository string
+
 	Host    string
 	User    string
 	Tags    []string
@@ -129,12 +134,16 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 	if err := checkNames(opts.Streams, opts.Tars); err != nil {
 		return nil, err
 	}
+	own, err := identify(opts.Repository)
+	if err != nil {
+		return nil, err
+	}
 	start := opts.Now()
 	w, err := r.NewWriter(ctx, repo.WriterOptions{Host: opts.Host, Compression: opts.Compression, DryRun: opts.DryRun})
 	if err != nil {
 		return nil, err
 	}
-	s := &session{opts: &opts, repo: r, writer: w, targets: targets, start: start}
+	s := &session{opts: &opts, repo: r, writer: w, targets: targets, own: own, start: start}
 	res, err := s.run(ctx)
 	if err != nil {
 		// The lease is ended even if the caller gave up.
@@ -150,6 +159,7 @@ type session struct {
 	repo    *repo.Repository
 	writer  *repo.Writer
 	targets *targets
+	own     ownDir
 	start   time.Time
 	parent  *parent
 	totals  snapshot.Totals

@@ -72,6 +72,9 @@ func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *targ
 	if err := w.addDir(d, key, st); err != nil {
 		return err
 	}
+	if w.own.is(st) {
+		return w.skipOwn(key, t)
+	}
 	return w.targetsIn(lv, key, t.children)
 }
 
@@ -205,6 +208,9 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume, 
 	}()
 	if err := w.addDir(d, key, st); err != nil {
 		return err
+	}
+	if w.own.is(st) {
+		return w.skipOwn(key, t)
 	}
 	var named []*target // those that are yet to come
 	if t != nil {

@@ -37,6 +37,49 @@ func TestRestoreSparesRepository(t *testing.T) {
 	w.ok("check", "--read-data")
 }
 
+// TestSnapshotSparesRepository: a repository in its own source is not taken into itself,
+// under whichever name, and another one is like any directory.
+func TestSnapshotSparesRepository(t *testing.T) {
+	w := newWorld(t)
+	all := w.path("")
+	other := newWorld(t)
+	if err := os.Rename(other.repo, w.path("src/other")); err != nil {
+		t.Fatal(err)
+	}
+	link := w.path("link")
+	if err := os.Symlink(w.repo, link); err != nil {
+		t.Fatal(err)
+	}
+	const says = "is the repository itself; its contents are left out"
+	for _, name := range []string{w.repo, "file://" + w.repo, link} {
+		r := w.ok("--repo", name, "snapshot", all)
+		if strings.Count(r.err, says) != 1 || !strings.Contains(r.err, w.repo+": "+says) {
+			t.Errorf("%s: it says %q", name, r.err)
+		}
+		if out := w.ok("ls", "--recursive", "latest:"+w.repo).out; out != "" {
+			t.Errorf("%s: of the repository it has %q", name, out)
+		}
+		if out := w.ok("ls", "latest:"+all).out; !strings.Contains(out, w.repo+"\n") {
+			t.Errorf("%s: the repository's directory itself is not in %q", name, out)
+		}
+		w.ok("cat", "latest:"+w.path("src/other/config"))
+	}
+	if r := w.ok("snapshot", all, "--exclude", w.repo); strings.Contains(r.err, says) {
+		t.Errorf("excluded, it says %q", r.err)
+	}
+	before := len(w.ids())
+	for _, args := range [][]string{{w.repo}, {w.repo + "/data"}, {w.repo + "/config"}, {all, w.repo}, {link + "/config", "--allow-incomplete"}} {
+		r := w.want(statusFailed, append([]string{"snapshot"}, args...)...)
+		if !strings.Contains(r.err, "into itself") {
+			t.Errorf("%q: it says %q", args, r.err)
+		}
+	}
+	if n := len(w.ids()); n != before {
+		t.Errorf("there are %d snapshots, had %d", n, before)
+	}
+	w.ok("check", "--read-data")
+}
+
 // TestLostConfig: what is said of a repository without config leads to its repair, and to
 // no other one in its place.
 func TestLostConfig(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cairn-backup/cairn/backend/open"
 	"github.com/cairn-backup/cairn/ingest"
 	"github.com/cairn-backup/cairn/internal/gitignore"
 	"github.com/cairn-backup/cairn/internal/termui"
@@ -60,6 +61,7 @@ func (p *program) snapshot(c *cli.Context) error {
 	if err := p.parentOption(c, r, opts); err != nil {
 		return err
 	}
+	opts.Repository = open.Dir(c.String("repo"))
 	counters := new(ingest.Progress)
 	opts.Observer = ingest.Observer{Progress: counters, Problem: p.snapshotProblem}
 	if p.verbose {
