@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/snapshot"
 )
@@ -169,7 +170,41 @@ func (p *program) choose(c *cli.Context, r *repo.Repository, arg string, oneHost
 	if len(path) > 1 {
 		path = strings.TrimRight(path, "/")
 	}
-	return chosen{s, path}, nil
+	found := chosen{s, path}
+	return found, found.checkSlash(c.Context, r, word)
+}
+
+// checkSlash refuses a path that is not in the snapshot and would be with or without the
+// slash at its beginning: paths of files have one, those of streams and archives don't.
+// Any other trouble with the path is left to the command.
+func (s chosen) checkSlash(ctx context.Context, r *repo.Repository, word string) error {
+	other, slash := strings.CutPrefix(s.path, "/")
+	if !slash {
+		other = "/" + s.path
+	}
+	if s.path == "" || s.path == "/" {
+		return nil
+	}
+	if has, err := s.has(ctx, r, s.path); has || err != nil {
+		return nil
+	}
+	if has, err := s.has(ctx, r, other); !has || err != nil {
+		return nil
+	}
+	return &hintError{
+		fmt.Errorf("%s is not in snapshot %s", termui.Quote(s.path), s.ID.Short()),
+		fmt.Sprintf("did you mean %s?", termui.Quote(word+":"+other)),
+	}
+}
+
+// has reports whether a path is in the snapshot.
+func (s chosen) has(ctx context.Context, r *repo.Repository, path string) (bool, error) {
+	k, err := snapshot.KeyOf(path)
+	if err != nil {
+		return false, err
+	}
+	e, err := s.tree(r).Lookup(ctx, k)
+	return e != nil, err
 }
 
 // tree is the snapshot's tree of entries.
