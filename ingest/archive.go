@@ -3,6 +3,7 @@ package ingest
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -102,7 +103,8 @@ func (a *archive) next() (*member, error) {
 // broken says what an error of the tar reader means.
 func (a *archive) broken(err error) error {
 	switch {
-	case errors.Is(err, tar.ErrHeader) && a.members == 0:
+	case errors.Is(err, tar.ErrHeader) && a.members == 0,
+		err == io.ErrUnexpectedEOF && a.in.at < blockSize && !startsHeader(a.in.head[:a.in.at]):
 		return errNoArchive
 	case errors.Is(err, tar.ErrHeader):
 		return fmt.Errorf("is damaged near byte %d: %w", a.in.at, err)
@@ -349,10 +351,40 @@ type counter struct {
 	*bufio.Reader
 	at    int64
 	ended bool
+	head  [blockSize]byte // what came first
+}
+
+// blockSize is that of a header.
+const blockSize = 512
+
+// startsHeader reports whether a header may begin with b: with a name, without control
+// characters as other formats and lines of text have them, and padded with zeros to 100
+// bytes; then three numbers of 8 bytes.
+func startsHeader(b []byte) bool {
+	name, rest := b[:min(len(b), 100)], b[min(len(b), 100):min(len(b), 124)]
+	if i := bytes.IndexByte(name, 0); i >= 0 {
+		if len(bytes.Trim(name[i:], "\x00")) > 0 {
+			return false
+		}
+		name = name[:i]
+	}
+	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
+	noDigit := func(r rune) bool { return (r < '0' || r > '7') && r != ' ' && r != 0 }
+	for len(rest) > 0 {
+		number := rest[:min(len(rest), 8)]
+		if number[0]&0x80 == 0 && bytes.ContainsFunc(number, noDigit) { // else it is binary
+			return false
+		}
+		rest = rest[len(number):]
+	}
+	return !bytes.ContainsFunc(name, isControl)
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
+	if c.at < blockSize {
+		copy(c.head[c.at:], p[:n])
+	}
 	c.at += int64(n)
 	c.ended = c.ended || n == 0 && err == io.EOF
 	return n, err
