@@ -34,3 +34,18 @@ func TestMissingSource(t *testing.T) {
 		w.want(statusFailed, "restore", "latest:"+w.path("src"), "--target", w.path("src"), "--delete", "--yes")
 	}
 }
+
+// TestMissingArchive: the same of an archive.
+func TestMissingArchive(t *testing.T) {
+	w := newWorld(t)
+	args := []string{"snapshot", w.src, "tar:" + w.path("missing.tar")}
+	if r := w.want(statusFailed, args...); !strings.Contains(r.err, w.path("missing.tar")) || !strings.Contains(r.err, "--allow-incomplete") {
+		t.Errorf("it says %q", r.err)
+	}
+	r := w.want(statusIncomplete, append(args, "--allow-incomplete")...)
+	if !strings.Contains(r.err, "tar/missing.tar: open archive: open "+w.path("missing.tar")+": no such file") {
+		t.Errorf("it says %q", r.err)
+	}
+	w.ok("cat", "latest:"+w.path("src/a/one"))
+	w.want(statusFailed, "ls", "latest:tar/missing.tar")
+}

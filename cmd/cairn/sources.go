@@ -167,10 +167,20 @@ func (p *program) tarSource(c *cli.Context, name string) (*ingest.Tar, error) {
 		return &ingest.Tar{Name: c.String("stdin-name"), Reader: p.Stdin}, nil
 	}
 	f, err := os.Open(name)
-	if err != nil {
-		return nil, &hintError{fmt.Errorf("open archive: %w", err), "check the path; no snapshot was made"}
+	switch {
+	case err == nil:
+		return &ingest.Tar{Name: filepath.Base(name), Reader: f}, nil
+	case c.Bool("allow-incomplete"):
+		return &ingest.Tar{Name: filepath.Base(name), Reader: unopened{err}}, nil
 	}
-	return &ingest.Tar{Name: filepath.Base(name), Reader: f}, nil
+	return nil, &hintError{fmt.Errorf("open archive: %w", err), "check the path, or use --allow-incomplete to keep what succeeded; no snapshot was made"}
+}
+
+// unopened takes the place of an archive that can't be opened: a source that fails.
+type unopened struct{ err error }
+
+func (u unopened) Read([]byte) (int, error) {
+	return 0, fmt.Errorf("open archive: %v", u.err) // not as one that vanished meanwhile
 }
 
 // closeTars closes the archives that were opened.
