@@ -6,7 +6,7 @@ RACE       ?= -race
 TESTFLAGS  ?=
 BENCHFLAGS ?=
 
-.PHONY: help build demo test check bench fuzz soak test-deps clean
+.PHONY: help build demo test check bench memory fuzz soak test-deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ check: ## gofmt, go vet, staticcheck and the import policy
 bench: build ## compare with restic and borg (BENCHFLAGS='-quick -runs 1' for less)
 	tools/install-test-deps.sh --bench
 	go run ./bench $(BENCHFLAGS)
+
+memory: build ## measure memory where it could grow: a million entries, 20 GB (WORKLOADS='flat many stream')
+	bench/memory.sh
 
 fuzz: ## run each fuzz target for FUZZTIME (30s), going on from what the last run found
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
