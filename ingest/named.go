@@ -14,20 +14,8 @@ import (
 
 // between takes a directory on the way to targets, without its other contents. It
 // takes over d.
-func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *target) (err error) {
-	lv := w.enter(d, key, st)
-	defer func() {
-		if leaveErr := w.leave(lv); err == nil {
-			err = leaveErr
-		}
-	}()
-	if err := w.addDir(d, key, st); err != nil {
-		return err
-	}
-	if w.own.is(st) {
-		return w.skipOwn(key, t)
-	}
-	return w.targetsIn(lv, key, t.children)
+func (w *walker) between(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *target) error {
+	return w.within(d, key, st, t, func(lv *level) error { return w.targetsIn(lv, key, t.children) })
 }
 
 // targetsIn takes targets in a directory that the walk is in.

@@ -70,7 +70,22 @@ func (w *walker) volume(d *dirHandle, st fsmeta.Stat) volume {
 // dir takes a directory with all its contents. t, if not nil, has what was named in it as
 // well: that is taken though it is excluded or on another file system, and must be
 // there. It takes over d.
-func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume, t *target) (err error) {
+func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume, t *target) error {
+	return w.within(d, key, st, t, func(lv *level) error {
+		var named []*target
+		if t != nil {
+			named = t.children
+		}
+		if w.volume(d, st) != on {
+			return w.targetsIn(lv, key, named) // a mount point: not what is mounted
+		}
+		return w.contents(lv, key, on, named)
+	})
+}
+
+// within goes into a directory, takes it as an entry, and does what is to be done in
+// it, unless it is the repository itself. It takes over d.
+func (w *walker) within(d *dirHandle, key snapshot.Key, st fsmeta.Stat, t *target, do func(*level) error) (err error) {
 	lv := w.enter(d, key, st)
 	defer func() {
 		if leaveErr := w.leave(lv); err == nil {
@@ -83,19 +98,17 @@ func (w *walker) dir(d *dirHandle, key snapshot.Key, st fsmeta.Stat, on volume, 
 	if w.own.is(st) {
 		return w.skipOwn(key, t)
 	}
-	var named []*target // those that are yet to come
-	if t != nil {
-		named = t.children
-	}
-	if w.volume(d, st) != on {
-		return w.targetsIn(lv, key, named) // a mount point: not what is mounted
-	}
-	names, err := fsmeta.ReadNames(d.fd)
+	return do(lv)
+}
+
+// contents takes what is in a directory, and named, which has what was named in it.
+func (w *walker) contents(lv *level, key snapshot.Key, on volume, named []*target) error {
+	names, err := fsmeta.ReadNames(lv.fd)
 	if err != nil {
 		w.report(key, err, true)
 		return w.targetsIn(lv, key, named)
 	}
-	cache := w.opts.ExcludeCaches && isCache(d.fd)
+	cache := w.opts.ExcludeCaches && isCache(lv.fd)
 	for i := range names.Len() {
 		if err := w.ctx.Err(); err != nil {
 			return err
