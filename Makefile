@@ -39,7 +39,7 @@ memory: build ## measure memory where it could grow: a million entries, 20 GB (W
 fuzz: ## run each fuzz target for FUZZTIME (30s), going on from what the last run found
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
-soak: test-deps ## kill and fail everything SOAK (500) times: some half an hour
+soak: test-deps ## kill and fail everything SOAK (500) times: five minutes to half an hour
 	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync)$$' \
 	  ./internal/crash ./backend/local ./cmd/cairn > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
 	@grep -E '^(ok|FAIL)|SKIP|killed|cuts of the power' soak.log
