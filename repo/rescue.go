@@ -276,7 +276,7 @@ func (p *repairer) publishSegment(ctx context.Context, place seal.Place, b *inde
 		return nil
 	}
 	if packs > 0 {
-		p.fixed("index", "a segment that names %d packs was published", packs)
+		p.fixed("index", "a new segment says where the chunks of packs are (%d)", packs)
 	}
 	if p.opts.DryRun {
 		return nil

@@ -122,6 +122,7 @@ func (p *program) checkDone(report *repo.Report) error {
 }
 
 func (p *program) printProblem(pr repo.Problem) {
+	what := strings.ReplaceAll(pr.Err.Error(), "\n", "; ") // several errors of one object
 	if p.json != nil {
 		files := []map[string]any{}
 		for _, f := range pr.Files {
@@ -133,10 +134,10 @@ func (p *program) printProblem(pr repo.Problem) {
 		for _, id := range pr.Chunks {
 			chunks = append(chunks, id.String())
 		}
-		p.json.Write("problem", map[string]any{"object": pr.Object, "message": pr.Err.Error(), "chunks": chunks, "files": files, "more_files": pr.MoreFiles})
+		p.json.Write("problem", map[string]any{"object": pr.Object, "message": what, "chunks": chunks, "files": files, "more_files": pr.MoreFiles})
 		return
 	}
-	fmt.Fprintf(p.Stderr, "damaged: %s\n", termui.Clean(pr.Object+": "+pr.Err.Error()))
+	fmt.Fprintf(p.Stderr, "damaged: %s\n", termui.Clean(pr.Object+": "+what))
 	if n := len(pr.Chunks); n > 0 {
 		fmt.Fprintf(p.Stderr, "  %s lost: %s\n", plural(int64(n), "chunk"), shortChunks(pr.Chunks))
 	}

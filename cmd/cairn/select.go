@@ -23,7 +23,7 @@ func filterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "host", Usage: "only snapshots of `HOST`"},
 		&cli.StringSliceFlag{Name: "tag", Usage: "only snapshots with `TAG`"},
-		&cli.StringSliceFlag{Name: "source", Usage: "only snapshots of source `NAME` (a path, or the name of a stream)"},
+		&cli.StringSliceFlag{Name: "source", Usage: "only snapshots of source `NAME` (a path, or what snapshots shows, as tar/NAME)"},
 	}
 }
 
@@ -46,7 +46,7 @@ func (f filter) fits(s *repo.Snapshot) bool {
 		return true
 	}
 	return s.Body != nil && slices.ContainsFunc(s.Body.Sources, func(src snapshot.Source) bool {
-		return slices.Contains(f.sources, string(src.Name))
+		return slices.Contains(f.sources, string(src.Name)) || slices.Contains(f.sources, sourceName(src))
 	})
 }
 

@@ -77,14 +77,19 @@ func sourceNames(s *repo.Snapshot) []string {
 	names := []string{}
 	if s.Body != nil {
 		for _, src := range s.Body.Sources {
-			if src.Kind == "files" {
-				names = append(names, string(src.Name))
-			} else {
-				names = append(names, src.Kind+"/"+string(src.Name))
-			}
+			names = append(names, sourceName(src))
 		}
 	}
 	return names
+}
+
+// sourceName is what people call a source: a path, or the place of anything else in
+// the tree.
+func sourceName(src snapshot.Source) string {
+	if src.Kind == "files" {
+		return string(src.Name)
+	}
+	return src.Kind + "/" + string(src.Name)
 }
 
 func snapshotRow(s *repo.Snapshot) []string {

@@ -325,6 +325,24 @@ func TestEnvironment(t *testing.T) {
 	w.ok("snapshot", w.src)
 }
 
+// A source is found by what snapshots shows of it.
+func TestSourceFilter(t *testing.T) {
+	w := newWorld(t)
+	w.ok("snapshot", w.src)
+	w.ok("snapshot", "--command", "dump=echo x")
+	for source, want := range map[string]int{w.src: 1, "command/dump": 1, "dump": 1, "stdin/dump": 0, "command": 0} {
+		n := 0
+		for _, m := range messages(t, w.ok("snapshots", "--json", "--source", source).out) {
+			if m["message_type"] == "snapshot" {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("--source %s finds %d snapshots, want %d", source, n, want)
+		}
+	}
+}
+
 func TestLatest(t *testing.T) {
 	w := newWorld(t)
 	w.want(statusFailed, "ls", "latest")
