@@ -65,7 +65,7 @@ func (s *session) decide(p place, e *snapshot.Entry, parent dirState) (a Action,
 	case Never:
 		return Kept, st, nil
 	case IfNewer:
-		if fsmeta.Time(e.Mtime).Compare(st.Mtime) <= 0 {
+		if fsmeta.Time(e.Mtime).Compare(st.Mtime) <= 0 && !(st.IsRegular() && e.Size >= smallFile && isUnfinished(d, name)) {
 			return Kept, st, nil
 		}
 	case IfChanged:

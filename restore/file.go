@@ -26,7 +26,7 @@ var (
 // file is a file with contents on its way to the target.
 //
 // All are written under a temporary name, so that whatever happens, a file of the
-// snapshot's name is whole. One of a single extent, as small files are, is written in
+// snapshot's name is whole; but for Options.InPlace. One of a single extent, as small files are, is written in
 // one go by whoever has its chunk; others by whoever has any of their chunks, and
 // the last one completes them.
 type file struct {
@@ -38,6 +38,7 @@ type file struct {
 	whole    bool  // of a single extent
 	sparse   bool  // ends with a hole
 	cloned   bool  // began as a copy of the file that it replaces
+	inPlace  bool  // is that file itself; cloned is set too
 	reused   int64 // bytes that were in that file, counted by the collector
 
 	pending atomic.Int32 // extents to come, if not whole; and one for the collector
@@ -188,6 +189,9 @@ func (s *session) end(ctx context.Context, f *file) error {
 	switch {
 	case f.failed != nil:
 	case f.lost != nil && (!s.o.AllowDamaged || s.hasDamagedName(ctx, f)):
+		if f.inPlace {
+			f.lost = fmt.Errorf("%w; %w", f.lost, errMixture)
+		}
 		s.discard(f)
 		s.damaged(e, f.out, f.lost)
 		return nil
@@ -195,6 +199,9 @@ func (s *session) end(ctx context.Context, f *file) error {
 		f.failed = s.finishFile(f)
 	}
 	if f.failed != nil {
+		if f.inPlace && !errors.Is(f.failed, errExchanged) {
+			f.failed = fmt.Errorf("%w; %w", f.failed, errMixture)
+		}
 		s.discard(f)
 		return s.fail(e, f.out, f.failed)
 	}
@@ -214,6 +221,11 @@ func (s *session) finishFile(f *file) error {
 			return fmt.Errorf("truncate: %w", err)
 		}
 	}
+	if f.inPlace {
+		if err := s.endInPlace(f); err != nil {
+			return err
+		}
+	}
 	s.metaProblems(&f.entry, fsmeta.ApplyFd(f.fd, s.owners.meta(&f.entry), s.applyOptions(f.inherits)))
 	fd := f.fd
 	f.fd = -1
@@ -230,7 +242,14 @@ func (s *session) finishFile(f *file) error {
 	if f.lost != nil {
 		name, action = damagedName(name), Replaced
 	}
-	if err = publish(d, f.temp, name, action); err == nil {
+	temp := f.temp
+	if f.inPlace {
+		if f.lost == nil {
+			return nil
+		}
+		_, temp = f.place.split()
+	}
+	if err = publish(d, temp, name, action); err == nil {
 		f.temp = ""
 	}
 	return err

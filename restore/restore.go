@@ -109,6 +109,14 @@ type Options struct {
 	// the snapshot: of directories above a source the snapshot has only what
 	// leads there.
 	Delete bool
+	// InPlace writes into large files that are there and differ, and only what
+	// differs, instead of putting whole new ones into their places. That needs no
+	// room for both, and spares the disk. But a restore that ends in the middle,
+	// or meets damage, leaves a file that is neither the old nor the new one, with
+	// an attribute that says so (user.cairn.unfinished), and mode 0600; the next
+	// restore completes it, unless Overwrite is Never. Who has the file open sees
+	// it change. Files with further names are replaced.
+	InPlace bool
 	// DryRun changes nothing. The result and the observer say what would be
 	// done, but for damage, which only reading finds.
 	DryRun bool

@@ -71,7 +71,7 @@ func (c *collector) isEqual(ctx context.Context, d *dir, name string, e *snapsho
 // openOld opens the file that a large file replaces, as parts of it may be the same.
 // The descriptor is -1 if there is none to be had. Where the file system can share
 // blocks between files, the new file begins as a copy of the old one, so that only
-// what differs is written at all.
+// what differs is written at all; in place it is the old one.
 func (c *collector) openOld(f *file) (old int, err error) {
 	if f.action != Replaced || f.entry.Size < smallFile {
 		return -1, nil
@@ -86,7 +86,7 @@ func (c *collector) openOld(f *file) (old int, err error) {
 	if err != nil {
 		return -1, nil
 	}
-	if c.o.DryRun || st.Size == 0 {
+	if c.o.DryRun || st.Size == 0 || c.o.InPlace && c.beginInPlace(f, old, st) {
 		return old, nil
 	}
 	fd, err := c.begin(f)
@@ -130,8 +130,28 @@ func (s *session) zero(f *file, at, length uint64) error {
 			break
 		}
 	}
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		err = writeZeros(fd, at, length)
+	}
 	if err != nil {
 		return fmt.Errorf("make a hole: %w", err)
+	}
+	return nil
+}
+
+// writeZeros writes zeros up to the end of a file, where no hole can be made.
+func writeZeros(fd int, at, length uint64) error {
+	st, err := fsmeta.StatFd(fd)
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, 64<<10)
+	for end := min(at+length, uint64(st.Size)); at < end; {
+		n := min(end-at, uint64(len(zeros)))
+		if err := writeAt(fd, zeros[:n], at); err != nil {
+			return err
+		}
+		at += n
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ func (p *program) restoreCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "do not restore what fits `PATTERN`"},
 			&cli.StringFlag{Name: "overwrite", Value: "always", Usage: "what is there already: `MODE` always, if-changed, if-newer or never"},
 			&cli.BoolFlag{Name: "delete", Usage: "delete what is in the target but not in the snapshot"},
+			&cli.BoolFlag{Name: "in-place", Usage: "write only what differs into large files that are there; if interrupted, restore again, as they are neither old nor new"},
 			&cli.BoolFlag{Name: "verify", Usage: "read back and compare what was restored"},
 			&cli.BoolFlag{Name: "allow-damaged", Usage: "restore what is left of damaged files, as NAME.cairn-damaged (in a tar archive under their names)"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only say what would be done"},
@@ -89,6 +90,9 @@ func (p *program) restore(c *cli.Context) error {
 		return err
 	}
 	p.interrupted = "interrupted; some files are restored, each whole; run it again for the rest (quicker with --overwrite if-changed)"
+	if o.InPlace {
+		p.interrupted = "interrupted; files that were being written in place are neither old nor new; run it again for them and the rest"
+	}
 	res, err := restore.Directory(c.Context, r, *o)
 	stop()
 	if err == nil {
@@ -115,7 +119,7 @@ func (p *program) showRestore(c *cli.Context, counters *restore.Progress) (stop 
 
 func (p *program) restoreOptions(c *cli.Context) (*restore.Options, error) {
 	o := &restore.Options{
-		Target: c.String("target"), Delete: c.Bool("delete"), DryRun: c.Bool("dry-run"), Verify: c.Bool("verify"), AllowDamaged: c.Bool("allow-damaged"),
+		Target: c.String("target"), Delete: c.Bool("delete"), DryRun: c.Bool("dry-run"), Verify: c.Bool("verify"), AllowDamaged: c.Bool("allow-damaged"), InPlace: c.Bool("in-place"),
 	}
 	if o.Target == "" && c.String("tar") == "" {
 		return nil, usagef("where to? give --target DIR, or --tar FILE")

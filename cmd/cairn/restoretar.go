@@ -20,7 +20,7 @@ import (
 // tarUsage refuses what makes no sense with --tar. Where the archive goes to the standard
 // output, all that people read goes to the standard error.
 func (p *program) tarUsage(c *cli.Context) error {
-	for _, name := range []string{"target", "overwrite", "delete", "verify"} {
+	for _, name := range []string{"target", "overwrite", "delete", "in-place", "verify"} {
 		if c.IsSet(name) {
 			return usagef("--%s and --tar: a restore writes into a directory, where --%s belongs, or an archive", name, name)
 		}
