@@ -76,8 +76,8 @@ func TestRepairIndex(t *testing.T) {
 			if len(report.Left.Problems) > 0 {
 				t.Errorf("left: %+v", report.Left.Problems)
 			}
-			w.isFixed(report, "index", "was published")
-			w.isFixed(dry, "index", "was published")
+			w.isFixed(report, "index", "a new segment")
+			w.isFixed(dry, "index", "a new segment")
 			if len(dry.Fixes) != len(report.Fixes) {
 				t.Errorf("the plan was %v, done was %v", dry.Fixes, report.Fixes)
 			}
