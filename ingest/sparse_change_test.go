@@ -43,7 +43,7 @@ func writeAt(path string, at int64, n int) error {
 // sees them from outside, whatever the chunks.
 func shape(e *snapshot.Entry) (s []int64) {
 	for _, x := range e.Extents {
-		n := int64(x.Length >> 10)
+		n := int64(x.Length)
 		switch last := len(s) - 1; {
 		case x.IsHole():
 			s = append(s, -n)
@@ -52,6 +52,9 @@ func shape(e *snapshot.Entry) (s []int64) {
 		default:
 			s = append(s, n)
 		}
+	}
+	for i := range s { // chunks end anywhere, runs of them do not
+		s[i] /= 1 << 10
 	}
 	return s
 }
