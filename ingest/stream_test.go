@@ -83,7 +83,7 @@ func TestStreamAgain(t *testing.T) {
 	w.clean(streams(stdin("x", big)))
 	packs := w.dataPacks()
 	o := w.clean(streams(stdin("x", slices.Concat([]byte("a little more"), big))))
-	if o.Totals.Changed != 1 || o.Totals.NewRaw > 1<<20 || w.dataPacks() != packs+1 {
+	if o.Totals.Changed != 1 || o.Totals.NewRaw > 1<<20 || w.dataPacks() == packs || w.dataPacks() > packs+2 { // each worker has a pack
 		t.Errorf("totals are %+v", o.Totals)
 	}
 }
