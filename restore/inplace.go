@@ -32,11 +32,12 @@ func isUnfinished(d *dir, name string) bool {
 }
 
 // beginInPlace makes an old file the one that is written, if that can be done without a
-// risk to anything but its own contents: nobody else has a name for it. It is for nobody
-// else's eyes until it is whole. If it can't be, as while the file is being executed or
+// risk to anything but its own contents: nobody else has a name for it, and it is not of
+// a stranger, who could have it open and read what is none of his business. It is for
+// nobody else's eyes until it is whole. If it can't be, as while the file is being executed or
 // on a file system without attributes, it is replaced like others.
 func (c *collector) beginInPlace(f *file, old int, st fsmeta.Stat) bool {
-	if st.Nlink != 1 || !c.owns(st) {
+	if st.Nlink != 1 || !c.owns(st) || c.owners.root && st.UID != 0 && st.UID != c.owners.meta(&f.entry).UID {
 		return false
 	}
 	// By the descriptor, so that it is the file that was looked at.

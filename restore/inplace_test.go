@@ -93,6 +93,27 @@ func TestInPlaceOfOthers(t *testing.T) {
 	f.noTemporary(target)
 }
 
+// What belongs to a stranger is replaced, as he may have it open.
+func TestInPlaceOfStranger(t *testing.T) {
+	need.Root(t)
+	f := newFixture(t)
+	f.write("file", noise(11, 1<<20))
+	s := f.snapshot(ingest.Options{})
+	target := t.TempDir()
+	path := filepath.Join(target, "file")
+	writeFile(t, path, noise(12, 1<<20))
+	f.must(os.Chown(path, 65534, 65534))
+	open, err := os.Open(path)
+	f.must(err)
+	defer open.Close()
+	f.restore(restore.Options{Snapshot: s, Path: f.source, Target: target, InPlace: true})
+	f.same(contents(t, target), contents(t, f.source))
+	p := make([]byte, 1<<20)
+	if _, err := open.ReadAt(p, 0); err != nil || !bytes.Equal(p, noise(12, 1<<20)) {
+		t.Errorf("who had the old file open reads the new one (%v)", err)
+	}
+}
+
 // A restore in place that does not come to its end leaves a file that says so, and for
 // nobody else's eyes; the next one completes it.
 func TestInPlaceInterrupted(t *testing.T) {

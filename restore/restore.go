@@ -115,7 +115,8 @@ type Options struct {
 	// or meets damage, leaves a file that is neither the old nor the new one, with
 	// an attribute that says so (user.cairn.unfinished), and mode 0600; the next
 	// restore completes it, unless Overwrite is Never. Who has the file open sees
-	// it change. Files with further names are replaced.
+	// it change. Files with further names, and those that belong to neither root
+	// nor their owner in the snapshot, are replaced.
 	InPlace bool
 	// DryRun changes nothing. The result and the observer say what would be
 	// done, but for damage, which only reading finds.
