@@ -61,58 +61,51 @@ func (p *repairer) mendCondemned(ctx context.Context) error {
 	return p.replaceObject(ctx, condemnedName, old, list.Sign(p.id, p.signing))
 }
 
+// swapCondemned replaces the condemned list, whose object was old, by c. It gives c the
+// next generation, so that no list comes twice, and returns its object. The error is
+// backend.ErrConflict if somebody else was faster.
+func (r *Repository) swapCondemned(ctx context.Context, old []byte, c *protocol.Condemned) (object []byte, err error) {
+	if r.private == nil {
+		return nil, ErrWriteOnly
+	}
+	c.Generation = 1
+	if old != nil {
+		before, _, err := protocol.OpenCondemned(old, r.id)
+		if err != nil {
+			return nil, damaged(condemnedName, err)
+		}
+		c.Generation = before.Generation + 1
+	}
+	object = c.Sign(r.id, r.signing)
+	if err := swap(ctx, r.storage, condemnedName, old, object); err != nil {
+		return nil, fmt.Errorf("store condemned list: %w", err)
+	}
+	return object, nil
+}
+
 // condemn puts the damaged packs on the list of those that no writer relies on.
-// What they had is said by no segment any more, so prune will find them dead.
+// What they had is said by no segment any more, so prune will find them dead. Whoever
+// began before may not have seen the list: prune waits for them.
 func (p *repairer) condemn(ctx context.Context) error {
 	if len(p.bad) == 0 || p.opts.DryRun {
 		return nil
 	}
-	err := p.changeCondemned(ctx, func(c *protocol.Condemned) error {
-		if c.Phase == protocol.Final {
-			return fmt.Errorf("%w: a prune is deleting packs; when it is done, repair again", ErrFenced)
-		}
-		c.Phase = protocol.Waiting
-		for id := range p.bad {
-			c.Packs = append(c.Packs, protocol.CondemnedPack{Kind: packKindOf(p.packs[id].Name), ID: id})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	// Whoever began before that may not have seen the list.
-	leases, err := p.listLeases(ctx)
-	if err != nil {
-		return err
-	}
-	return p.changeCondemned(ctx, func(c *protocol.Condemned) error {
-		for _, l := range leases {
-			id, err := protocol.ParseLeaseID(l.id)
-			if err == nil && l.begun && !l.ended && l.id != p.saved.lease && c.Phase == protocol.Waiting {
-				c.Leases = append(c.Leases, id)
-			}
-		}
-		return nil
-	})
-}
-
-// changeCondemned swaps the condemned list for one of the next generation.
-func (p *repairer) changeCondemned(ctx context.Context, change func(*protocol.Condemned) error) error {
 	for try := 1; ; try++ {
 		c, old, err := p.loadCondemned(ctx)
 		if err != nil {
 			return err
 		}
-		if err := change(c); err != nil {
-			return err
+		if c.Phase == protocol.Final {
+			return fmt.Errorf("%w: a prune is deleting packs; when it is done, repair again", ErrFenced)
 		}
-		c.Generation++
-		err = swap(ctx, p.storage, condemnedName, old, c.Sign(p.id, p.signing))
+		c.Phase = protocol.Announced
+		for id := range p.bad {
+			c.Packs = append(c.Packs, protocol.CondemnedPack{Kind: packKindOf(p.packs[id].Name), ID: id})
+		}
+		_, err = p.swapCondemned(ctx, old, c)
 		switch {
-		case err == nil:
-			return nil
 		case !errors.Is(err, backend.ErrConflict):
-			return fmt.Errorf("store condemned list: %w", err)
+			return err
 		case try == commitTries:
 			return fmt.Errorf("%w: somebody else changes the condemned list at the same time", ErrFenced)
 		}

@@ -178,7 +178,9 @@ func FuzzAgreeOnTombstone(f *testing.F) {
 func FuzzAgreeOnCondemned(f *testing.F) {
 	c := protocol.Condemned{Generation: 3, Phase: protocol.Waiting, Packs: []protocol.CondemnedPack{{Kind: seal.DataPack}, {Kind: seal.MetaPack}}, Leases: []protocol.LeaseID{{1}}}
 	f.Add(bodyOf(c.Sign(fuzzID, signer)))
-	f.Add(bodyOf((&protocol.Condemned{Generation: 1}).Sign(fuzzID, signer)))
+	for p := protocol.Empty; p <= protocol.Final+1; p++ {
+		f.Add(bodyOf((&protocol.Condemned{Generation: 1, Phase: p}).Sign(fuzzID, signer)))
+	}
 	agree(f, "condemned", false, func(p []byte) error {
 		_, _, err := protocol.OpenCondemned(signed(seal.Condemned, fuzzID, p), fuzzID)
 		return err

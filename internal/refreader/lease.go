@@ -21,9 +21,10 @@ const (
 
 // Phases of condemned.
 const (
-	phaseEmpty   = 0
-	phaseWaiting = 1 // snapshots may still need one of the packs
-	phaseFinal   = 2 // none does
+	phaseEmpty     = 0
+	phaseAnnounced = 1 // snapshots may still need one of the packs
+	phaseWaiting   = 2 // so they may
+	phaseFinal     = 3 // none does
 )
 
 // committed returns the snapshots that leases commit. It is no matter whether snapshots/ has them too.

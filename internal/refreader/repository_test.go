@@ -85,7 +85,9 @@ func TestTombstoneWins(t *testing.T) {
 }
 
 func TestCondemned(t *testing.T) {
-	for phase, want := range map[uint8]string{phaseWaiting: "", phaseFinal: "in no pack", phaseEmpty: "phase is empty"} {
+	for phase, want := range map[uint8]string{
+		phaseAnnounced: "", phaseWaiting: "", phaseFinal: "in no pack", phaseEmpty: "phase is empty", phaseFinal + 1: "unknown phase",
+	} {
 		var b builder
 		b.build(t)
 		b.writeCondemned(phase)

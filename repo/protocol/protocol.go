@@ -311,9 +311,10 @@ type Phase uint8
 
 // The phases.
 const (
-	Empty   Phase = 0 // nothing is condemned
-	Waiting Phase = 1 // for writers that may not have seen the list
-	Final   Phase = 2 // the packs go
+	Empty     Phase = 0 // nothing is condemned
+	Announced Phase = 1 // no writer relies on the packs from now on
+	Waiting   Phase = 2 // for the writers that began before, which the list names
+	Final     Phase = 3 // the packs go
 )
 
 // CondemnedPack is a pack that is about to be deleted.
@@ -327,7 +328,9 @@ type Condemned struct {
 	Generation uint64
 	Phase      Phase
 	Packs      []CondemnedPack // sorted by kind, then ID
-	Leases     []LeaseID       // waited for, sorted
+	// Leases are those to wait for, sorted. A list that was announced anew, as it
+	// grew, has the old ones.
+	Leases []LeaseID
 }
 
 func (c *Condemned) encode() []byte {

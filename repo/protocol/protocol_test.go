@@ -65,6 +65,8 @@ func objects() []object {
 	condemned := &protocol.Condemned{Generation: 3, Phase: protocol.Waiting, Packs: []protocol.CondemnedPack{
 		{Kind: seal.DataPack, ID: pack.ID{2}}, {Kind: seal.MetaPack, ID: pack.ID{1}},
 	}, Leases: []protocol.LeaseID{{1}, {2}}}
+	announced := &protocol.Condemned{Generation: 1<<64 - 1, Phase: protocol.Announced, Packs: []protocol.CondemnedPack{{Kind: seal.DataPack, ID: pack.ID{1}}}}
+	final := &protocol.Condemned{Generation: 4, Phase: protocol.Final, Packs: announced.Packs, Leases: []protocol.LeaseID{{1}}}
 	nothing := &protocol.Condemned{Generation: 1}
 	end := func(w *world, p []byte) (any, seal.Signer, error) {
 		e, o, err := protocol.OpenEnd(p, w.ring)
@@ -90,7 +92,9 @@ func objects() []object {
 			s, by, err := protocol.OpenTombstone(p, w.id)
 			return s, by, err
 		}},
+		{"condemned-announced", announced, false, func(w *world) ([]byte, error) { return announced.Sign(w.id, w.admin), nil }, list},
 		{"condemned", condemned, false, func(w *world) ([]byte, error) { return condemned.Sign(w.id, w.admin), nil }, list},
+		{"condemned-final", final, false, func(w *world) ([]byte, error) { return final.Sign(w.id, w.admin), nil }, list},
 		{"condemned-none", nothing, false, func(w *world) ([]byte, error) { return nothing.Sign(w.id, w.admin), nil }, list},
 	}
 }
@@ -244,7 +248,7 @@ func TestParseRefuses(t *testing.T) {
 		"links not sorted":     &protocol.Tombstone{Time: at(0), Forgotten: []protocol.Forgotten{{ID: id(1), Links: []snapshot.ID{id(2), id(1)}}}},
 		"a link twice":         &protocol.Tombstone{Time: at(0), Forgotten: []protocol.Forgotten{{ID: id(1), Links: []snapshot.ID{id(1), id(1)}}}},
 		"generation 0":         &protocol.Condemned{},
-		"unknown phase":        &protocol.Condemned{Generation: 1, Phase: 3},
+		"unknown phase":        &protocol.Condemned{Generation: 1, Phase: 4},
 		"no phase, but packs":  &protocol.Condemned{Generation: 1, Packs: []protocol.CondemnedPack{data}},
 		"no phase, but leases": &protocol.Condemned{Generation: 1, Leases: []protocol.LeaseID{{1}}},
 		"kinds not sorted":     packs(meta, data),
