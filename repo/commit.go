@@ -135,12 +135,12 @@ func (w *Writer) renew(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.condemned, w.stored = condemned, stored
 	for id, size := range w.used {
-		if condemned[id] || stored[id] != size {
+		if w.repo.does(stepRenewCheck) && !w.stays(id, size) {
 			return fmt.Errorf("%w: pack %s that it needs is going away", ErrFenced, id.Short())
 		}
 	}
-	w.condemned, w.stored = condemned, stored
 	return nil
 }
 

@@ -19,6 +19,29 @@ var (
 	SplitLeaseName = splitLeaseName
 )
 
+// Omit leaves out a step of the protocol from now on.
+func (r *Repository) Omit(s step) { r.omit = s }
+
+// The steps that Omit takes.
+const (
+	StepLease      = stepLease
+	StepSee        = stepSee
+	StepList       = stepList
+	StepOrder      = stepOrder
+	StepFenceCheck = stepFenceCheck
+	StepRenewCheck = stepRenewCheck
+
+	StepListLeases  = stepListLeases
+	StepLeasesAfter = stepLeasesAfter
+	StepRemark      = stepRemark
+	StepLeasesFirst = stepLeasesFirst
+	StepNeededFull  = stepNeededFull
+	StepVouched     = stepVouched
+	StepFinalSwap   = stepFinalSwap
+
+	StepKeepEnds = stepKeepEnds
+)
+
 func (r *Repository) Sealer() (protocol.Sealer, error) { return r.sealer() }
 
 func (r *Repository) Ring() *seal.Keyring { return r.ring }

@@ -107,6 +107,8 @@ type Repository struct {
 	// directories when a chunk was not found otherwise; nil before that.
 	orphans   atomic.Pointer[map[chunk.ID][]index.Place]
 	orphansMu sync.Mutex // held while they are read
+
+	omit step // of the protocol, by tests
 }
 
 // maxConfig bounds a config object: thousands of slots and epochs.

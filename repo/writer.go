@@ -116,18 +116,33 @@ func (w *Writer) learn(ctx context.Context) (err error) {
 
 // readFences reads condemned and then lists the packs, with their sizes.
 func (r *Repository) readFences(ctx context.Context) (condemned map[pack.ID]bool, stored map[pack.ID]int64, err error) {
-	if condemned, err = r.readCondemned(ctx); err != nil {
-		return nil, nil, err
+	if !r.does(stepOrder) {
+		if stored, err = r.packSizes(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
+	if r.does(stepSee) {
+		if condemned, err = r.readCondemned(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	if stored == nil {
+		stored, err = r.packSizes(ctx)
+	}
+	return condemned, stored, err
+}
+
+// packSizes lists the packs, with their sizes.
+func (r *Repository) packSizes(ctx context.Context) (map[pack.ID]int64, error) {
 	packs, err := r.listPacks(ctx, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	stored = make(map[pack.ID]int64, len(packs))
+	sizes := make(map[pack.ID]int64, len(packs))
 	for id, info := range packs {
-		stored[id] = info.Size
+		sizes[id] = info.Size
 	}
-	return condemned, stored, nil
+	return sizes, nil
 }
 
 // Snapshots returns the snapshots as they were after the lease was taken.
@@ -169,12 +184,19 @@ func (w *Writer) isStored(ref Ref) (bool, error) {
 	defer w.mu.Unlock()
 	for _, p := range places {
 		trusted := p.Signer == self || p.Signer == w.repo.config.Admin
-		if trusted && p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && w.stored[p.Pack] == p.PackSize && !w.condemned[p.Pack] {
+		if trusted && p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && w.stays(p.Pack, p.PackSize) {
 			w.used[p.Pack] = p.PackSize
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// stays reports whether the snapshot may rely on a pack: it was listed, whole by its
+// size, and is not condemned.
+func (w *Writer) stays(id pack.ID, size int64) bool {
+	isListed := w.stored[id] == size || !w.repo.does(stepList)
+	return isListed && !w.condemned[id]
 }
 
 // Put stores a chunk unless it is stored already, and returns its ID and
