@@ -103,3 +103,27 @@ func BenchmarkLookup(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkEntries(b *testing.B) {
+	w := newWorld(b, 52)
+	l, _ := w.local()
+	for _, s := range benchSegments(b, w) {
+		if err := l.Absorb(context.Background(), w.adminSigner(), s); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		for _, err := range l.Entries() {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != benchChunks {
+			b.Fatalf("%d entries", n)
+		}
+	}
+	b.ReportMetric(float64(benchChunks)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+}

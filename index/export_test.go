@@ -1,6 +1,7 @@
 package index
 
 import (
+	"iter"
 	"os"
 
 	"github.com/cairn-backup/cairn/pack"
@@ -47,4 +48,16 @@ func Finished(s *Segment) []pack.Finished {
 		out[e.Pack].Entries = append(out[e.Pack].Entries, e.Entry)
 	}
 	return out
+}
+
+// EntriesBy is Entries that reads n records at a time.
+func (l *Local) EntriesBy(n int) iter.Seq2[Located, error] { return l.entries(n) }
+
+// Merging reports whether a merge is under way.
+func (l *Local) Merging() (merging bool, err error) {
+	err = l.view(func(r *reader) error {
+		merging = len(r.current.having(input)) > 0
+		return nil
+	})
+	return merging, err
 }

@@ -46,6 +46,11 @@ func TestLocalModel(t *testing.T) {
 				w.mustCompare(l, listed, 0)
 				checkAbsorbed(t, l, listed)
 				checkPacks(t, w, l, listed)
+				for _, n := range []int{1, 100, 1 << 20} {
+					if err := walkEntries(w, l, listed, n); err != nil {
+						t.Fatalf("%d at a time: %v", n, err)
+					}
+				}
 				if err := index.CheckFile(path); err != nil {
 					t.Fatal(err)
 				}
@@ -161,6 +166,9 @@ func TestLocalManyPlaces(t *testing.T) {
 	l, _ := w.local()
 	w.absorb(l, s)
 	w.mustCompare(l, []*index.Segment{s}, 0)
+	if err := walkEntries(w, l, []*index.Segment{s}, 300); err != nil {
+		t.Error(err)
+	}
 	w.absorb(l, w.open(w.object(w.admin, epoch1, nil, w.pack(4000)))) // alike in size: they merge
 	if got, err := l.Lookup(f.Entries[500].ID); err != nil || len(got) != 4000 {
 		t.Errorf("%d places, %v", len(got), err)

@@ -89,6 +89,7 @@ func (m *merger) sift(i int) {
 type runStream struct {
 	cursor *bolt.Cursor
 	number uint32
+	to     recordKey // the bound of the run
 	block  block
 	at     int
 
@@ -99,20 +100,27 @@ type runStream struct {
 }
 
 // openRun returns the stream of a run from its lower bound on.
-func (t *tables) openRun(u *run) (*runStream, error) {
+func (t *tables) openRun(u *run) (*runStream, error) { return t.openRunAt(u, &u.from) }
+
+// openRunAt returns the stream of what a run has from start on, or from its lower
+// bound if that is above.
+func (t *tables) openRunAt(u *run, start *recordKey) (*runStream, error) {
+	if start.less(&u.from) {
+		start = &u.from
+	}
 	r := &reader{tables: t, cursor: t.blocks.Cursor()}
-	b, err := r.seek(u.number, &u.from)
+	b, err := r.seek(u.number, start)
 	if err != nil {
 		return nil, err
 	}
-	at, err := b.find(&u.from)
+	at, err := b.find(start)
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(b.keyAt(at), u.from[:]) {
+	if *start == u.from && !bytes.Equal(b.keyAt(at), u.from[:]) {
 		return nil, fmt.Errorf("%w: a run does not begin where it should", errDamaged)
 	}
-	s := &runStream{cursor: r.cursor, number: u.number, block: b, at: at}
+	s := &runStream{cursor: r.cursor, number: u.number, to: u.to, block: b, at: at}
 	return s, s.verify()
 }
 
@@ -126,14 +134,16 @@ func (s *runStream) verify() error {
 }
 
 func (s *runStream) next(rec *record) (bool, error) {
+	k := (*recordKey)(s.block.keyAt(s.at))
 	if s.at == s.block.records {
 		s.consumed = append(s.consumed, bytes.Clone(s.block.key))
-		k := recordKey(s.block.keyAt(s.at))
-		if k == endKey {
-			s.done = true
-			return false, nil
-		}
-		b, err := (&reader{cursor: s.cursor}).next(s.number, &k)
+	}
+	if !k.less(&s.to) {
+		s.done = true
+		return false, nil
+	}
+	if s.at == s.block.records {
+		b, err := (&reader{cursor: s.cursor}).next(s.number, k)
 		if err != nil {
 			return false, err
 		}

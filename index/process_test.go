@@ -124,6 +124,9 @@ func TestKill(t *testing.T) {
 		absorbed = slices.DeleteFunc(absorbed, func(s *index.Segment) bool { return !have[s.ID] })
 		t.Logf("round %d: %d of %d absorbed", round, len(absorbed), len(all))
 		w.mustCompare(l, absorbed, 500)
+		if err := walkEntries(w, l, absorbed, 5000); err != nil {
+			t.Fatal(err)
+		}
 		w.absorb(l, all...)
 		w.mustCompare(l, all, 500)
 		l.Close()
@@ -302,9 +305,11 @@ func survive(w *world, path string, all []*index.Segment) (lost int, err error) 
 		for _, use := range []func() error{
 			func() error { return w.compare(l, held, 0) },
 			func() error { return walkPacks(w, l, held) },
+			func() error { return walkEntries(w, l, held, 700) },
 			func() error { return l.Absorb(context.Background(), w.adminSigner(), all...) },
 			func() error { return w.compare(l, all, 500) },
 			func() error { return walkPacks(w, l, all) },
+			func() error { return walkEntries(w, l, all, 700) },
 		} {
 			if err = use(); err != nil {
 				break
