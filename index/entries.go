@@ -167,13 +167,13 @@ func (w *entryWalk) source(r *reader, ordinal uint32) (*Source, error) {
 		w.sources[ordinal] = nil
 		return nil, nil
 	}
-	c := claim{src.pack, SignerAt{seg.signer, seg.place}}
-	s, err := w.same(r, c)
+	by := SignerAt{seg.signer, seg.place}
+	s, err := w.same(r, src.pack, by)
 	if err != nil {
 		return nil, err
 	}
 	if s == nil {
-		s = &Source{Pack: c.Pack, SignerAt: c.SignerAt, Number: w.count}
+		s = &Source{Pack: src.pack, SignerAt: by, Number: w.count}
 		w.count++
 	}
 	w.sources[ordinal] = s
@@ -182,13 +182,13 @@ func (w *entryWalk) source(r *reader, ordinal uint32) (*Source, error) {
 
 // same returns the source that another ordinal of the pack already stands for, if that
 // says the same.
-func (w *entryWalk) same(r *reader, c claim) (found *Source, err error) {
-	err = r.packs.each(c.ID[:], func(k, _ []byte) (bool, error) {
-		if len(k) != len(c.ID)+4 || !bytes.HasPrefix(k, c.ID[:]) {
+func (w *entryWalk) same(r *reader, f Pack, by SignerAt) (found *Source, err error) {
+	err = r.packs.each(f.ID[:], func(k, _ []byte) (bool, error) {
+		if len(k) != len(f.ID)+4 || !bytes.HasPrefix(k, f.ID[:]) {
 			return false, nil
 		}
-		s := w.sources[binary.BigEndian.Uint32(k[len(c.ID):])]
-		if s != nil && s.Pack == c.Pack && s.SignerAt == c.SignerAt {
+		s := w.sources[binary.BigEndian.Uint32(k[len(f.ID):])]
+		if s != nil && s.Pack == f && s.SignerAt == by {
 			found = s
 		}
 		return found == nil, nil

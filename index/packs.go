@@ -24,17 +24,18 @@ type SignerAt struct {
 	Place  seal.Place
 }
 
-// claim is one segment's word on one pack.
-type claim struct {
+// Claim is the word of one segment on one pack.
+type Claim struct {
 	Pack
 	SignerAt
+	Segment SegmentID
 }
 
-func (c claim) compare(o claim) int {
+func (c Claim) compare(o Claim) int {
 	return cmp.Or(
 		c.ID.Compare(o.ID), cmp.Compare(c.Kind, o.Kind), cmp.Compare(c.Size, o.Size),
 		bytes.Compare(c.Signer[:], o.Signer[:]),
-		cmp.Compare(c.Place.Epoch, o.Place.Epoch), cmp.Compare(c.Place.Domain, o.Place.Domain),
+		cmp.Compare(c.Place.Epoch, o.Place.Epoch), cmp.Compare(c.Place.Domain, o.Place.Domain), c.Segment.Compare(o.Segment),
 	)
 }
 
@@ -45,21 +46,43 @@ func (c claim) compare(o claim) int {
 // The index may change while the loop runs: packs that come or go may be seen or not.
 func (l *Local) Packs() iter.Seq2[KnownPack, error] {
 	return func(yield func(KnownPack, error) bool) {
+		var k KnownPack
+		for c, err := range l.Claims() {
+			if err != nil {
+				yield(KnownPack{}, err)
+				return
+			}
+			if len(k.Signers) > 0 && c.Pack != k.Pack {
+				if !yield(k, nil) {
+					return
+				}
+				k = KnownPack{}
+			}
+			k.Pack = c.Pack
+			if n := len(k.Signers); n == 0 || k.Signers[n-1] != c.SignerAt {
+				k.Signers = append(k.Signers, c.SignerAt)
+			}
+		}
+		if len(k.Signers) > 0 {
+			yield(k, nil)
+		}
+	}
+}
+
+// Claims yields what Packs yields, segment by segment: sorted by pack, then by its kind
+// and size, then by signer.
+func (l *Local) Claims() iter.Seq2[Claim, error] {
+	return func(yield func(Claim, error) bool) {
 		w := packWalk{l: l}
 		for !w.done {
 			claims, err := w.read()
 			if err != nil {
-				yield(KnownPack{}, fmt.Errorf("list packs of local index: %w", err))
+				yield(Claim{}, fmt.Errorf("list packs of local index: %w", err))
 				return
 			}
-			slices.SortFunc(claims, claim.compare)
-			claims = slices.Compact(claims)
-			for len(claims) > 0 {
-				k := KnownPack{Pack: claims[0].Pack}
-				for ; len(claims) > 0 && claims[0].Pack == k.Pack; claims = claims[1:] {
-					k.Signers = append(k.Signers, claims[0].SignerAt)
-				}
-				if !yield(k, nil) {
+			slices.SortFunc(claims, Claim.compare)
+			for _, c := range claims {
+				if !yield(c, nil) {
 					return
 				}
 			}
@@ -80,7 +103,7 @@ type packWalk struct {
 const packsPerRead = 512
 
 // read returns the live claims on the next packs, all of each.
-func (w *packWalk) read() (claims []claim, err error) {
+func (w *packWalk) read() (claims []Claim, err error) {
 	err = w.l.view(func(r *reader) error {
 		if w.start == nil {
 			w.began = r.current.known()
@@ -118,17 +141,17 @@ func (w *packWalk) read() (claims []claim, err error) {
 }
 
 // claim returns what an ordinal stands for, and whether its segment is alive.
-func (r *reader) claim(id pack.ID, ordinal uint32) (claim, bool, error) {
+func (r *reader) claim(id pack.ID, ordinal uint32) (Claim, bool, error) {
 	src, err := r.source(ordinal)
 	if err != nil {
-		return claim{}, false, err
+		return Claim{}, false, err
 	}
 	if src.pack.ID != id {
-		return claim{}, false, fmt.Errorf("%w: ordinal %d is of another pack", errDamaged, ordinal)
+		return Claim{}, false, fmt.Errorf("%w: ordinal %d is of another pack", errDamaged, ordinal)
 	}
 	seg, err := r.segment(src.segment)
 	if err != nil {
-		return claim{}, false, err
+		return Claim{}, false, err
 	}
-	return claim{src.pack, SignerAt{seg.signer, seg.place}}, seg.alive, nil
+	return Claim{src.pack, SignerAt{seg.signer, seg.place}, seg.id}, seg.alive, nil
 }
