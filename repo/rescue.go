@@ -12,25 +12,16 @@ import (
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
-// rescue puts chunks that were saved into new packs, each of the epoch and domain that its
-// chunk's ID is of.
+// rescue puts chunks that were saved into new packs.
 type rescue struct {
-	p        *repairer
-	lease    string // under which this repair works
-	open     map[packPlace]*openPack
-	finished map[seal.Place][]pack.Finished
-	done     map[chunk.ID]bool
-}
-
-type packPlace struct {
-	place seal.Place
-	kind  seal.Kind
+	mover
+	p     *repairer
+	lease string // under which this repair works
+	done  map[chunk.ID]bool
 }
 
 func newRescue(p *repairer) *rescue {
-	return &rescue{
-		p: p, open: make(map[packPlace]*openPack), finished: make(map[seal.Place][]pack.Finished), done: make(map[chunk.ID]bool),
-	}
+	return &rescue{mover: newMover(p.Repository), p: p, done: make(map[chunk.ID]bool)}
 }
 
 // add keeps a chunk, given as the contents of a frame, which it overwrites.
@@ -42,82 +33,7 @@ func (s *rescue) add(ctx context.Context, place seal.Place, e pack.Entry, encode
 	if s.p.opts.DryRun {
 		return nil
 	}
-	at := packPlace{place, seal.DataPack}
-	if e.Kind.IsMeta() {
-		at.kind = seal.MetaPack
-	}
-	o, err := s.pack(ctx, at)
-	if err != nil {
-		return err
-	}
-	e = pack.Entry{ID: e.ID, Kind: e.Kind, Encoding: e.Encoding, Raw: e.Raw}
-	if _, err := o.writer.Append(e, encoded); err != nil {
-		return err
-	}
-	if o.writer.Size() < int(s.p.config.PackSize) && !o.writer.Full() {
-		return nil
-	}
-	return s.store(ctx, at)
-}
-
-// pack returns the open pack of a place.
-func (s *rescue) pack(ctx context.Context, at packPlace) (*openPack, error) {
-	if o := s.open[at]; o != nil {
-		return o, nil
-	}
-	r := s.p.Repository
-	keys, ok := r.ring.Keys(at.place)
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", at.place, seal.ErrNoKey)
-	}
-	staged, err := stage(ctx, r.storage)
-	if err != nil {
-		return nil, fmt.Errorf("begin a pack: %w", err)
-	}
-	h := seal.Header{Kind: at.kind, Repository: r.id, Place: at.place}
-	w, err := pack.NewWriter(staged, h, r.config.Public, keys, r.opts.Random)
-	if err != nil {
-		return nil, errors.Join(err, staged.Abort())
-	}
-	o := &openPack{staged: staged, writer: w}
-	s.open[at] = o
-	return o, nil
-}
-
-// store makes a pack durable.
-func (s *rescue) store(ctx context.Context, at packPlace) error {
-	o := s.open[at]
-	delete(s.open, at)
-	f, err := o.writer.Finish()
-	if err != nil {
-		return errors.Join(err, o.staged.Abort())
-	}
-	name := packName(f.Kind, f.ID)
-	if err := commitPack(ctx, s.p.storage, o.staged, name, f.ID); err != nil {
-		return err
-	}
-	s.p.Repository.opts.Observer.packStored(name, f.Size)
-	s.finished[at.place] = append(s.finished[at.place], f)
-	return nil
-}
-
-// flush makes durable what is not yet.
-func (s *rescue) flush(ctx context.Context) error {
-	for at := range s.open {
-		if err := s.store(ctx, at); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// abort drops the packs that were not stored.
-func (s *rescue) abort() (err error) {
-	for _, o := range s.open {
-		err = errors.Join(err, o.staged.Abort())
-	}
-	clear(s.open)
-	return err
+	return s.mover.add(ctx, place, e, encoded)
 }
 
 // walkTrees reads all nodes of all snapshots. Those that can't be read from the
@@ -199,9 +115,6 @@ func (seenNodes) Bad(_ chunk.ID, _ *snapshot.Entry, err error) error {
 	}
 	return err
 }
-
-// segmentEntries bounds a segment that a repair publishes: some 60 MB.
-const segmentEntries = 1 << 20
 
 // publish names the packs that no segment names, or none that goes on to count,
 // and supersedes those that must not count.
