@@ -239,7 +239,7 @@ func (c *checker) checkLeases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range leases {
+	for _, l := range inOrder(leases) {
 		for _, name := range l.objects {
 			if err := c.verifyLease(ctx, name); errors.Is(err, ErrDamage) {
 				c.problem(name, err)

@@ -57,7 +57,7 @@ func (r *Repository) isOwnEnd(ctx context.Context, lease string, by seal.Signer)
 // committedLeases returns the snapshots in the ends of leases.
 func (r *Repository) committedLeases(ctx context.Context, leases map[string]*leaseState, set *SnapshotSet) (map[snapshot.ID]*Snapshot, error) {
 	found := make(map[snapshot.ID]*Snapshot)
-	for _, l := range leases {
+	for _, l := range inOrder(leases) {
 		if !l.ended {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -90,7 +91,7 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 		batch, chunks = batch[:0], 0
 		return nil
 	}
-	for id := range stored {
+	for _, id := range slices.SortedFunc(maps.Keys(stored), index.SegmentID.Compare) {
 		if have[id] {
 			continue
 		}

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -191,8 +194,16 @@ type leaseState struct {
 	id       string
 	begun    bool
 	ended    bool
+	began    time.Time // of the oldest object
 	modified time.Time // of the newest object
 	objects  []string
+}
+
+// inOrder returns leases in the order of their IDs.
+func inOrder(leases map[string]*leaseState) []*leaseState {
+	list := slices.Collect(maps.Values(leases))
+	slices.SortFunc(list, func(a, b *leaseState) int { return strings.Compare(a.id, b.id) })
+	return list
 }
 
 // listLeases returns the leases that have any object.
@@ -214,6 +225,9 @@ func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, er
 		s.objects = append(s.objects, info.Name)
 		s.begun = s.begun || object == "begin"
 		s.ended = s.ended || object == "end"
+		if s.began.IsZero() || info.Modified.Before(s.began) {
+			s.began = info.Modified
+		}
 		if info.Modified.After(s.modified) {
 			s.modified = info.Modified
 		}

@@ -175,7 +175,7 @@ func (p *repairer) mendLeases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range leases {
+	for _, l := range inOrder(leases) {
 		id, err := protocol.ParseLeaseID(l.id)
 		if err != nil || l.id == p.saved.lease {
 			continue

@@ -39,6 +39,8 @@ type SnapshotSet struct {
 	Damage []error
 	// hidden are manifests of epochs or domains that this key does not know.
 	hidden map[snapshot.ID]bool
+	// buried are the forgotten ones whose manifests are still there.
+	buried map[snapshot.ID]bool
 	// Uncopied are committed snapshots whose manifest stands only in the
 	// end of a lease, because their writer died in the last step.
 	Uncopied []snapshot.ID
@@ -111,7 +113,7 @@ func (s *SnapshotSet) heads() []snapshot.ID {
 // error.
 func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	set := &SnapshotSet{
-		byID: make(map[snapshot.ID]*Snapshot), hidden: make(map[snapshot.ID]bool), Forgotten: make(map[snapshot.ID][]snapshot.ID),
+		byID: make(map[snapshot.ID]*Snapshot), hidden: make(map[snapshot.ID]bool), buried: make(map[snapshot.ID]bool), Forgotten: make(map[snapshot.ID][]snapshot.ID),
 	}
 	// Leases come first: a writer puts its manifest after the end of its lease,
 	// and takes the lease away only after that. In the other order a snapshot
@@ -136,8 +138,12 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 			set.Uncopied = append(set.Uncopied, id)
 		}
 	}
+	slices.SortFunc(set.Uncopied, snapshot.ID.Compare)
 	for id := range set.Forgotten {
-		delete(set.byID, id)
+		if _, ok := set.byID[id]; ok {
+			set.buried[id] = true
+			delete(set.byID, id)
+		}
 	}
 	set.Damage = slices.DeleteFunc(set.Damage, set.isForgotten)
 	set.Uncopied = slices.DeleteFunc(set.Uncopied, func(id snapshot.ID) bool { _, ok := set.byID[id]; return !ok })
