@@ -48,6 +48,9 @@ type Info struct {
 	// Modified is the storage's own time of the object's creation or last
 	// swap. It is for people and for patience, never for safety.
 	Modified time.Time
+	// Cold: the object can't be read before it was thawed, which takes hours and
+	// costs money, and so may deleting it soon.
+	Cold bool
 }
 
 // Interface is a storage of immutable objects. All methods may be called

@@ -1,0 +1,148 @@
+package repo
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cairn-backup/cairn/chunk"
+)
+
+// Which of its homes a chunk lives in, so that the others may go:
+//
+//  1. A whole one in a pack that the admin vouches for is enough, if there is one.
+//  2. If nobody but the admin speaks of it, a delta does, and its base then needs a
+//     whole home.
+//  3. Else all homes stay: a key that was stolen could name packs that have
+//     something else, to make prune delete the true ones.
+//
+// Packs that are not condemned come first, and then those that are the fullest.
+
+// markBases marks the bases of deltas that may be needed.
+func (p *pruner) markBases() error {
+	return p.eachChunk(func(id chunk.ID, homes []home) error {
+		if p.marks.of(id)&(wanted|wantedWhole) == 0 || slices.ContainsFunc(homes, p.isEnough) {
+			return nil
+		}
+		for _, h := range homes {
+			if h.isWhole() || p.marks.set(h.entry.Base, wantedWhole) || !h.in.vouched {
+				continue // a base that is missing may be a lie of who is not to be trusted
+			}
+			return stopped(damaged("chunk "+id.Short(), fmt.Errorf("its base %s is missing: run cairn check", h.entry.Base.Short())))
+		}
+		return nil
+	})
+}
+
+// isTrusted reports whether the word of who speaks of a home is enough to give up others.
+func (p *pruner) isTrusted(h home) bool { return h.in.vouched || !p.does(stepVouched) }
+
+// isEnough reports whether a home needs no other.
+func (p *pruner) isEnough(h home) bool { return h.isWhole() && p.isTrusted(h) }
+
+func (p *pruner) isFree(h home) bool { return !p.condemned[h.in.id] }
+
+// settle gives each needed chunk its homes, and counts for each pack what lives there.
+func (p *pruner) settle() error {
+	for _, f := range p.packs {
+		f.sole, f.live = 0, 0
+	}
+	shared := false
+	err := p.eachWanted(func(homes []home, one bool) {
+		if one && len(homes) > 1 {
+			shared = true
+			return
+		}
+		for _, h := range homes {
+			h.in.sole += int64(h.entry.Stored)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range p.packs {
+		f.live = f.sole
+	}
+	if !shared {
+		return nil
+	}
+	// The order of packs is the same for all chunks, so that of two packs with the same
+	// contents one gets them all.
+	return p.eachWanted(func(homes []home, one bool) {
+		if one && len(homes) > 1 {
+			best := slices.MaxFunc(homes, func(a, b home) int { return rankPacks(a.in, b.in) })
+			best.in.live += int64(best.entry.Stored)
+		}
+	})
+}
+
+// eachWanted calls fn for each chunk that snapshots need, with the homes that it can
+// have, and whether one of them is enough.
+func (p *pruner) eachWanted(fn func(homes []home, one bool)) error {
+	for _, f := range p.packs {
+		f.all = 0
+	}
+	return p.eachChunk(func(id chunk.ID, homes []home) error {
+		for _, h := range homes {
+			h.in.all += int64(h.entry.Stored)
+			h.in.fixed = h.in.fixed || !h.isWhole()
+		}
+		want := p.marks.of(id)
+		if want&(wanted|wantedWhole) == 0 {
+			return nil
+		}
+		homes, one := p.candidates(homes, want)
+		if len(homes) == 0 {
+			return stopped(damaged("chunk "+id.Short(), errors.New("others are stored as what differs from it, and no pack has it whole: run cairn check")))
+		}
+		fn(homes, one)
+		return nil
+	})
+}
+
+// candidates returns the homes that can serve, and whether one of them is enough, as
+// above. It overwrites homes.
+func (p *pruner) candidates(homes []home, want need) (some []home, one bool) {
+	whole := moveUp(homes, p.isEnough)
+	if whole == 0 {
+		if want&wantedWhole != 0 && p.does(stepNeededFull) {
+			homes = homes[:moveUp(homes, home.isWhole)]
+		}
+		if slices.ContainsFunc(homes, func(h home) bool { return !p.isTrusted(h) }) {
+			return homes, false
+		}
+		whole = len(homes)
+	}
+	homes = homes[:whole]
+	if free := moveUp(homes, p.isFree); free > 0 {
+		homes = homes[:free]
+	}
+	return homes, true
+}
+
+// moveUp moves the homes that are so to the front, and returns how many they are.
+func moveUp(homes []home, so func(home) bool) (n int) {
+	for i := range homes {
+		if so(homes[i]) {
+			homes[n], homes[i] = homes[i], homes[n]
+			n++
+		}
+	}
+	return n
+}
+
+// rankPacks orders packs: the higher ones keep what both have.
+func rankPacks(a, b *prunedPack) int {
+	return cmp.Or(boolRank(a.stays())-boolRank(b.stays()), cmp.Compare(a.sole, b.sole), a.id.Compare(b.id))
+}
+
+// stays reports whether the pack stays whatever lives in it.
+func (f *prunedPack) stays() bool { return f.recent || f.cold }
+
+func boolRank(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

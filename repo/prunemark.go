@@ -1,0 +1,380 @@
+package repo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// prunedPack is what a prune knows of a pack that is stored.
+type prunedPack struct {
+	id   pack.ID
+	kind seal.Kind
+	size int64
+
+	// vouched: a segment of the admin names it. Then only what those say of it counts.
+	vouched bool
+	named   bool // by a segment, or read as an orphan
+	recent  bool // stored after the oldest run began that still goes on
+	cold    bool
+	fixed   bool // can't be written anew: damaged, or with deltas
+
+	// Bytes of frames: all, those that a snapshot needs from this pack, and of these
+	// what no other pack could give.
+	all, live, sole int64
+}
+
+// isLive reports whether snapshots need the pack.
+func (f *prunedPack) isLive() bool { return f.live > 0 }
+
+// orphan is a chunk in a pack that no segment names.
+type orphan struct {
+	entry pack.Entry
+	in    *prunedPack
+}
+
+// maxOrphans bounds the chunks of packs that no segment names: some 100 MB. What
+// killed runs leave is far less.
+const maxOrphans = 1 << 20
+
+// survey learns what is stored, in this order: a snapshot that it sees was committed before
+// the packs are listed, so all that it needs is listed, and its segments are stored before
+// they are listed.
+func (p *pruner) survey(ctx context.Context, list *protocol.Condemned) (err error) {
+	p.condemned = condemnedSet(list)
+	if p.set, err = p.soundSnapshots(ctx); err != nil {
+		return err
+	}
+	if err := p.holdTombstones(ctx); err != nil {
+		return err
+	}
+	if err := p.listStored(ctx); err != nil {
+		return err
+	}
+	var bad error
+	err = p.loadIndex(ctx, func(name string, err error) {
+		if bad == nil {
+			bad = damaged(name, err)
+		}
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return stopped(err)
+	}
+	return p.readNames(ctx)
+}
+
+// stopped says of an error that it is why prune stops.
+func stopped(err error) error {
+	if err == nil || !errors.Is(err, ErrDamage) {
+		return err
+	}
+	return fmt.Errorf("prune stops, and deletes nothing: %w", err)
+}
+
+// soundSnapshots reads the chain of manifests, and the leases. Nothing may be wrong with
+// it: what can't be read could be all that says that something is needed.
+func (p *pruner) soundSnapshots(ctx context.Context) (*SnapshotSet, error) {
+	set, err := p.Snapshots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(set.Damage) > 0 {
+		return nil, stopped(set.Damage[0])
+	}
+	for id := range set.hidden {
+		return nil, fmt.Errorf("prune stops: snapshot %s is of an epoch that began after this run: prune again", id.Short())
+	}
+	return set, nil
+}
+
+// holdTombstones makes sure that the tombstones stay of what is not needed because of
+// them. One that is merely seen, before the forget that puts it has its answer, could
+// vanish with the power, and leave a snapshot without its packs.
+func (p *pruner) holdTombstones(ctx context.Context) error {
+	if len(p.set.buried) == 0 || p.opts.DryRun {
+		return nil
+	}
+	for info, err := range p.storage.List(ctx, tombstonesPrefix) {
+		if err != nil {
+			return fmt.Errorf("list tombstones: %w", err)
+		}
+		id, err := protocol.ParseTombstoneID(strings.TrimPrefix(info.Name, tombstonesPrefix))
+		if err != nil {
+			return stopped(damaged(info.Name, err))
+		}
+		object, err := p.cached(ctx, manifestClass, info.Name, id, maxCondemned)
+		if err != nil {
+			return stopped(err)
+		}
+		t, err := p.openTombstone(object)
+		if err != nil {
+			return stopped(damaged(info.Name, err))
+		}
+		if !slices.ContainsFunc(t.Forgotten, func(f protocol.Forgotten) bool { return p.set.buried[f.ID] }) {
+			continue
+		}
+		if err := create(ctx, p.storage, info.Name, object); err != nil {
+			return fmt.Errorf("make sure of a tombstone: %w", err)
+		}
+	}
+	return nil
+}
+
+// listStored lists the packs, and notes which ones runs may be about to use. Those are left
+// alone, so that a run does not have to store them again. That is a courtesy: what
+// keeps them safe is that the condemned list waits.
+func (p *pruner) listStored(ctx context.Context) error {
+	leases, err := p.listLeases(ctx)
+	if err != nil {
+		return err
+	}
+	var since time.Time
+	for _, l := range inOrder(leases) {
+		for _, name := range l.objects {
+			if err := p.verifyLease(ctx, name); err != nil && !errors.Is(err, backend.ErrNotExist) && !errors.Is(err, seal.ErrNoKey) {
+				return stopped(err)
+			}
+		}
+		if !l.ended && !p.isOwn(l.id) && !p.isSilent(l) && (since.IsZero() || l.began.Before(since)) {
+			since = l.began
+		}
+	}
+	packs, err := p.listPacks(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p.packs = make(map[pack.ID]*prunedPack, len(packs))
+	p.report.Stored = Amount{}
+	for id, info := range packs {
+		p.packs[id] = &prunedPack{
+			id: id, kind: packKindOf(info.Name), size: info.Size, cold: info.Cold,
+			recent: !since.IsZero() && !info.Modified.Before(since),
+		}
+		p.report.Stored.add(info.Size)
+	}
+	return nil
+}
+
+// readNames notes which packs segments name, and reads the directories of the others.
+func (p *pruner) readNames(ctx context.Context) error {
+	for k, err := range p.index().Packs() {
+		if err != nil {
+			return fmt.Errorf("read the local index: %w", err)
+		}
+		f := p.packs[k.ID]
+		if f == nil || f.kind != k.Kind || f.size != k.Size {
+			continue
+		}
+		f.named = true
+		for _, by := range k.Signers {
+			f.vouched = f.vouched || by.Signer == p.config.Admin
+		}
+	}
+	var unnamed []backend.Info
+	for id, f := range p.packs {
+		// A condemned pack that no segment names has nothing that counts: it was damaged.
+		if !f.named && !f.recent && !p.condemned[id] && (!f.cold || p.opts.Cold) {
+			unnamed = append(unnamed, backend.Info{Name: packName(f.kind, id), Size: f.size})
+		}
+	}
+	p.orphans = nil
+	err := p.eachDirectory(ctx, slices.Values(unnamed), func(info backend.Info, entries []pack.Entry, err error) {
+		f := p.packs[packIDOf(info)]
+		if err != nil {
+			if errors.Is(err, ErrDamage) {
+				p.report.Damaged = append(p.report.Damaged, f.id)
+			}
+			return // not its to judge
+		}
+		f.named = true
+		for _, e := range entries {
+			if len(p.orphans) <= maxOrphans {
+				p.orphans = append(p.orphans, orphan{e, f})
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if len(p.orphans) > maxOrphans {
+		return stopped(damaged(indexPrefix, fmt.Errorf("index segments are missing, as none names %d packs: run cairn repair first", len(unnamed))))
+	}
+	slices.SortFunc(p.orphans, func(a, b orphan) int { return compareChunks(a.entry.ID, b.entry.ID) })
+	return nil
+}
+
+// mark finds out what the snapshots need, and from which packs.
+func (p *pruner) mark(ctx context.Context) error {
+	stats, err := p.index().Stats()
+	if err != nil {
+		return fmt.Errorf("read the local index: %w", err)
+	}
+	p.marks = marks{prefixes: make([]uint64, 0, int(stats.Chunks)+len(p.orphans))} // growing it would take it twice
+	deltas := false
+	err = p.eachChunk(func(id chunk.ID, homes []home) error {
+		p.marks.add(id)
+		for _, h := range homes {
+			deltas = deltas || h.entry.Encoding == pack.Delta
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.marks.ready()
+	if err := p.markTrees(ctx); err != nil {
+		return err
+	}
+	if deltas && p.does(stepNeededFull) {
+		if err := p.markBases(); err != nil {
+			return err
+		}
+	}
+	return p.settle()
+}
+
+// markTrees marks what all snapshots need.
+func (p *pruner) markTrees(ctx context.Context) error {
+	w := &markWalk{pruner: p, visited: make(map[[16]byte]bool)}
+	p.report.Snapshots = p.set.Len()
+	for n, info := range p.set.Newest() {
+		p.progress("snapshots", int64(n), int64(p.set.Len()))
+		if err := p.LoadBody(ctx, info); err != nil {
+			return stopped(err)
+		}
+		w.snapshot = info.ID
+		if err := snapshot.Visit(ctx, snapshot.Tree{Root: info.Body.Root, Source: p.Repository}, w); err != nil {
+			return stopped(err)
+		}
+	}
+	return nil
+}
+
+// markWalk visits the nodes of all trees, each once.
+type markWalk struct {
+	*pruner
+	snapshot snapshot.ID
+	visited  map[[16]byte]bool // by the first half of the node's ID
+}
+
+// Enter implements snapshot.Visitor.
+func (w *markWalk) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
+	key := [16]byte(n.ID[:])
+	if w.visited[key] {
+		return false
+	}
+	w.visited[key] = true
+	w.marks.set(n.ID, wanted) // if it isn't known, reading it fails
+	return true
+}
+
+// Extent implements snapshot.Visitor.
+func (w *markWalk) Extent(e *snapshot.Entry, x snapshot.Extent) error {
+	if w.marks.set(x.Chunk, wanted) {
+		return nil
+	}
+	return damaged(fmt.Sprintf("data chunk %s", x.Chunk.Short()),
+		fmt.Errorf("no pack has it, and snapshot %s needs it for %s: run cairn check, and cairn repair; or forget the snapshot", w.snapshot.Short(), e.Key.Path()))
+}
+
+// Bad implements snapshot.Visitor.
+func (w *markWalk) Bad(id chunk.ID, _ *snapshot.Entry, err error) error {
+	if !errors.Is(err, ErrDamage) && !errors.Is(err, seal.ErrDamaged) {
+		return err
+	}
+	return damaged("tree node "+id.Short(), fmt.Errorf("snapshot %s needs it: run cairn check, and cairn repair; or forget the snapshot: %w", w.snapshot.Short(), err))
+}
+
+// home is a place of a chunk that is stored.
+type home struct {
+	entry pack.Entry
+	in    *prunedPack
+}
+
+func (h home) isWhole() bool { return h.entry.Encoding != pack.Delta }
+
+// eachChunk calls fn for each chunk, in the order of their IDs, with the places that it has
+// in stored packs, one a pack. What others than the admin say of a pack that the admin
+// vouches for does not count.
+func (p *pruner) eachChunk(fn func(id chunk.ID, homes []home) error) error {
+	var (
+		id       chunk.ID
+		homes    []home
+		bySource []*prunedPack
+		orphans  = p.orphans
+		nobody   = new(prunedPack) // whose word does not count
+	)
+	flush := func() error {
+		if len(homes) == 0 {
+			return nil
+		}
+		err := fn(id, homes)
+		homes = homes[:0]
+		return err
+	}
+	add := func(e pack.Entry, in *prunedPack) error {
+		if e.ID != id {
+			if err := flush(); err != nil {
+				return err
+			}
+			id = e.ID
+		}
+		if !slices.ContainsFunc(homes, func(h home) bool { return h.in == in }) {
+			homes = append(homes, home{e, in})
+		}
+		return nil
+	}
+	for l, err := range p.index().Entries() {
+		if err != nil {
+			return err
+		}
+		for len(orphans) > 0 && bytes.Compare(orphans[0].entry.ID[:], l.Entry.ID[:]) <= 0 {
+			if err := add(orphans[0].entry, orphans[0].in); err != nil {
+				return err
+			}
+			orphans = orphans[1:]
+		}
+		for n := l.Source.Number; n >= len(bySource); {
+			bySource = append(bySource, nil)
+		}
+		if bySource[l.Source.Number] == nil {
+			bySource[l.Source.Number] = cmp.Or(p.counts(l.Source), nobody)
+		}
+		if in := bySource[l.Source.Number]; in != nobody {
+			if err := add(l.Entry, in); err != nil {
+				return err
+			}
+		}
+	}
+	for _, o := range orphans {
+		if err := add(o.entry, o.in); err != nil {
+			return err
+		}
+	}
+	return flush()
+}
+
+// counts returns the pack of which a source's word counts, nil if it doesn't.
+func (p *pruner) counts(s *index.Source) *prunedPack {
+	f := p.packs[s.ID]
+	if f == nil || f.kind != s.Kind || f.size != s.Size {
+		return nil
+	}
+	if f.vouched && s.Signer != p.config.Admin && p.does(stepVouched) {
+		return nil
+	}
+	return f
+}

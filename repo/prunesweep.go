@@ -1,0 +1,349 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/index"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// sweep deletes the packs of a final list, which nobody needs. The index lets go of them
+// first, so that nobody looks for them. All of it may have been done before, by a prune
+// that was killed.
+func (p *pruner) sweep(ctx context.Context, list *protocol.Condemned, object []byte) error {
+	if err := p.loadIndex(ctx, nil); err != nil {
+		return err
+	}
+	// Listed after the segments: what they name is there.
+	stored, err := p.packSizes(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.supersede(ctx, stored, condemnedSet(list)); err != nil {
+		return err
+	}
+	done := int64(0)
+	for some := range slices.Chunk(list.Packs, sweepBatch) {
+		// A repair may have put another list in the place of one that it could not read.
+		if _, now, err := p.loadCondemned(ctx); err != nil || string(now) != string(object) {
+			return cmp.Or(err, error(backend.ErrConflict))
+		}
+		if err := p.deletePacks(ctx, some, stored); err != nil {
+			return err
+		}
+		done += int64(len(some))
+		p.progress("packs deleted", done, int64(len(list.Packs)))
+	}
+	return nil
+}
+
+// sweepBatch is how many packs are deleted between two looks at the list.
+const sweepBatch = 512
+
+func (p *pruner) deletePacks(ctx context.Context, packs []protocol.CondemnedPack, stored map[pack.ID]int64) error {
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(smallReads)
+	for _, c := range packs {
+		g.Go(func() error {
+			err := p.storage.Delete(gctx, packName(c.Kind, c.ID))
+			if errors.Is(err, backend.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("delete a pack that nothing needs; the next prune goes on: %w", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			p.report.Freed.add(stored[c.ID])
+			if !p.planned[c.ID] {
+				p.report.Adopted.Bytes += stored[c.ID]
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Index segments of at most smallSegment packs are joined when there are more than
+// maxSmall of them: each snapshot publishes one, and each machine reads all.
+const (
+	smallSegment = 8
+	maxSmall     = 64
+)
+
+// segmentClaims is what a segment says of packs.
+type segmentClaims struct {
+	id      index.SegmentID
+	by      index.SignerAt
+	stays   []pack.ID
+	dead    bool // names a pack that goes, or has gone
+	foreign bool // names a pack that stays and that the admin does not vouch for
+}
+
+// supersede publishes segments that say the same as those that name dead packs, but for
+// these.
+func (p *pruner) supersede(ctx context.Context, stored map[pack.ID]int64, going map[pack.ID]bool) error {
+	claims, err := p.segmentClaims(ctx, stored, going)
+	if err != nil {
+		return err
+	}
+	var todo, small []*segmentClaims
+	for _, s := range claims {
+		switch {
+		case s.foreign:
+			// Its signer relies on what it says, and nobody else should.
+		case s.dead:
+			todo = append(todo, s)
+		case len(s.stays) <= smallSegment:
+			small = append(small, s)
+		}
+	}
+	if len(small) > maxSmall {
+		todo = append(todo, small...)
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	slices.SortFunc(todo, func(a, b *segmentClaims) int { return a.id.Compare(b.id) })
+	listed, err := p.listSegments(ctx, nil)
+	if err != nil {
+		return err
+	}
+	writers := newSegments(p.Repository)
+	for n, s := range todo {
+		p.progress("index segments", int64(n), int64(len(todo)))
+		if err := p.replaceSegment(ctx, s, listed, writers); err != nil {
+			return err
+		}
+	}
+	return writers.flush(ctx)
+}
+
+// segmentClaims gathers what each segment says.
+func (p *pruner) segmentClaims(ctx context.Context, stored map[pack.ID]int64, going map[pack.ID]bool) (map[index.SegmentID]*segmentClaims, error) {
+	bySegment := make(map[index.SegmentID]*segmentClaims)
+	var of []index.Claim // of one pack
+	flush := func() error {
+		if len(of) == 0 {
+			return nil
+		}
+		if err := p.lookAgain(ctx, of[0].Pack, stored); err != nil {
+			return err
+		}
+		vouched := slices.ContainsFunc(of, func(c index.Claim) bool { return c.Signer == p.config.Admin && c.Size == stored[c.ID] })
+		for _, c := range of {
+			s := bySegment[c.Segment]
+			if s == nil {
+				s = &segmentClaims{id: c.Segment, by: c.SignerAt}
+				bySegment[c.Segment] = s
+			}
+			if going[c.ID] || stored[c.ID] != c.Size {
+				s.dead = true
+				continue
+			}
+			s.stays = append(s.stays, c.ID)
+			s.foreign = s.foreign || !vouched
+		}
+		of = of[:0]
+		return nil
+	}
+	for c, err := range p.index().Claims() {
+		if err != nil {
+			return nil, err
+		}
+		if len(of) > 0 && of[0].ID != c.ID {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+		of = append(of, c)
+	}
+	return bySegment, flush()
+}
+
+// lookAgain looks for a pack that was not listed: it may have come since.
+func (p *pruner) lookAgain(ctx context.Context, f index.Pack, stored map[pack.ID]int64) error {
+	if _, ok := stored[f.ID]; ok {
+		return nil
+	}
+	info, err := p.storage.Stat(ctx, packName(f.Kind, f.ID))
+	if errors.Is(err, backend.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for a pack: %w", err)
+	}
+	stored[f.ID] = info.Size
+	return nil
+}
+
+// replaceSegment makes the segment to come say what this one says truly, and supersede it.
+func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, listed map[index.SegmentID]bool, writers segmentWriters) error {
+	segment, err := p.readSegment(ctx, s.id)
+	if errors.Is(err, backend.ErrNotExist) {
+		return nil // superseded meanwhile
+	}
+	if err != nil {
+		return stopped(err)
+	}
+	var packs []pack.Finished
+	if s.by.Signer == p.config.Admin { // what others said, the admin has said too
+		packs = finishedPacks(segment, s.stays)
+	}
+	gone := []index.SegmentID{s.id}
+	for _, was := range segment.Supersedes {
+		if listed[was] {
+			gone = append(gone, was) // or else it would count again
+		}
+	}
+	return writers.of(s.by.Place).add(ctx, packs, gone...)
+}
+
+// finishedPacks returns some packs as a segment describes them.
+func finishedPacks(s *index.Segment, some []pack.ID) []pack.Finished {
+	at := make(map[int]int) // position in the segment -> in packs
+	var packs []pack.Finished
+	for i, f := range s.Packs {
+		if slices.Contains(some, f.ID) {
+			at[i] = len(packs)
+			packs = append(packs, pack.Finished{ID: f.ID, Kind: f.Kind, Size: f.Size})
+		}
+	}
+	for e := range s.Entries() {
+		if i, ok := at[e.Pack]; ok {
+			packs[i].Entries = append(packs[i].Entries, e.Entry)
+		}
+	}
+	for _, f := range packs {
+		slices.SortFunc(f.Entries, func(a, b pack.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
+	}
+	return packs
+}
+
+// clean deletes what has served its purpose. passed says that what was forgotten when this
+// run looked is gone, so that nothing can bring it back any more.
+func (p *pruner) clean(ctx context.Context, passed bool) error {
+	if err := p.cleanLeases(ctx); err != nil {
+		return err
+	}
+	listed, err := p.listSegments(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(listed), index.SegmentID.Compare) {
+		superseded, err := p.index().Superseded(id)
+		if err != nil {
+			return fmt.Errorf("read the local index: %w", err)
+		}
+		if superseded {
+			if err := p.remove(ctx, indexPrefix+id.String(), &p.report.Segments); err != nil {
+				return err
+			}
+		}
+	}
+	if !passed {
+		return nil
+	}
+	for info, err := range p.storage.List(ctx, snapshotsPrefix) {
+		if err != nil {
+			return fmt.Errorf("list snapshots: %w", err)
+		}
+		id, err := snapshot.ParseID(strings.TrimPrefix(info.Name, snapshotsPrefix))
+		if _, forgotten := p.passed[id]; err != nil || !forgotten {
+			continue
+		}
+		if err := p.remove(ctx, info.Name, &p.report.Manifests); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pruner) remove(ctx context.Context, name string, count *int) error {
+	err := p.storage.Delete(ctx, name)
+	if errors.Is(err, backend.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("clean up: %w", err)
+	}
+	*count++
+	return nil
+}
+
+// cleanLeases fences off the runs that are dead, and deletes what is left of those that have
+// ended: but not the ends that keep a run that was thought dead from committing.
+func (p *pruner) cleanLeases(ctx context.Context) error {
+	set, err := p.soundSnapshots(ctx)
+	if err != nil {
+		return err
+	}
+	leases, err := p.listLeases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range inOrder(leases) {
+		if p.isOwn(l.id) {
+			continue
+		}
+		ended, err := p.hasEnded(ctx, l)
+		if err == nil && ended {
+			err = p.cleanLease(ctx, l, set)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pruner) cleanLease(ctx context.Context, l *leaseState, set *SnapshotSet) error {
+	info, err := p.committedLease(ctx, l)
+	if errors.Is(err, backend.ErrNotExist) || errors.Is(err, seal.ErrNoKey) {
+		return nil // cleaned up, or not yet known to this run
+	}
+	if err != nil {
+		return stopped(err)
+	}
+	if info != nil {
+		if _, forgotten := set.Forgotten[info.ID]; !forgotten {
+			if err := p.copyManifest(ctx, info.ID, info.object); err != nil {
+				p.Repository.opts.Observer.warn(fmt.Errorf("copy the manifest of snapshot %s: %w", info.ID.Short(), err))
+				return nil // as long as it is the only copy, it stays
+			}
+		}
+	}
+	n := 0
+	slices.Sort(l.objects)
+	for _, name := range slices.Backward(l.objects) { // begin, then the beats
+		if _, object, _ := splitLeaseName(name); object == "end" {
+			continue
+		}
+		if err := p.remove(ctx, name, &n); err != nil {
+			return err
+		}
+	}
+	if info != nil || !p.does(stepKeepEnds) {
+		if err := p.remove(ctx, leasesPrefix+l.id+"/end", &n); err != nil {
+			return err
+		}
+	}
+	if n > 0 {
+		p.report.Leases++
+	}
+	return nil
+}
