@@ -67,6 +67,7 @@ var usages = []usage{
 		w.ok("snapshot", w.src)
 		return []string{"--read-data", "--dry-run"}, nil
 	}},
+	{command: "prune", changes: true, prepare: fixed([]string{"--yes", "--max-unused", "0", "--wait"})},
 	{command: "stats", data: true, prepare: fixed([]string{"--host", "alpha"})},
 	{command: "key list", data: true, prepare: fixed(nil)},
 	{command: "key add", changes: true, slow: true, prepare: func(w *world) ([]string, []string) {
