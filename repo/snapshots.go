@@ -118,6 +118,11 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	// Leases come first: a writer puts its manifest after the end of its lease,
 	// and takes the lease away only after that. In the other order a snapshot
 	// could slip through between the two listings.
+	if !r.does(stepLeasesFirst) {
+		if err := r.readManifests(ctx, set); err != nil {
+			return nil, err
+		}
+	}
 	leases, err := r.listLeases(ctx)
 	if err != nil {
 		return nil, err
@@ -126,8 +131,10 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.readManifests(ctx, set); err != nil {
-		return nil, err
+	if r.does(stepLeasesFirst) {
+		if err := r.readManifests(ctx, set); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.readTombstones(ctx, set); err != nil {
 		return nil, err
