@@ -247,13 +247,40 @@ func (c *checker) checkLeases(ctx context.Context) error {
 				return err
 			}
 		}
+		settled := false // for good: an end that stays, to keep its writer from committing
+		if l.ended {
+			if settled, err = c.checkEnd(ctx, l); err != nil {
+				return err
+			}
+		}
 		switch {
 		case l.begun && !l.ended:
 			c.report.Leftovers = append(c.report.Leftovers,
 				fmt.Sprintf("%s%.8s: a run that is still going on, or was killed; last seen %s", leasesPrefix, l.id, l.modified.Format(time.DateTime)))
-		default:
+		case !settled || len(l.objects) > 1:
 			c.report.Leftovers = append(c.report.Leftovers, fmt.Sprintf("%s%.8s: an ended lease", leasesPrefix, l.id))
 		}
 	}
 	return nil
+}
+
+// checkEnd reads the end of a lease, as what Snapshots knows of it may be from the
+// cache, and reports whether it committed nothing.
+func (c *checker) checkEnd(ctx context.Context, l *leaseState) (isEmpty bool, err error) {
+	end, by, err := c.readEnd(ctx, l.id)
+	if err == nil {
+		_, err = c.committedBy(ctx, l, end, by)
+	}
+	switch {
+	case errors.Is(err, backend.ErrNotExist), errors.Is(err, seal.ErrNoKey):
+		return false, nil
+	case errors.Is(err, ErrDamage):
+		var d *DamageError
+		errors.As(err, &d)
+		if !slices.ContainsFunc(c.report.Problems, func(p Problem) bool { return p.Object == d.Object }) {
+			c.problem("", err)
+		}
+		return false, nil
+	}
+	return err == nil && end.Outcome != protocol.Committed, err
 }

@@ -62,7 +62,7 @@ func (w *Writer) Commit(ctx context.Context, n NewSnapshot) (snapshot.ID, error)
 		w.repo.opts.Observer.warn(fmt.Errorf("the snapshot is committed, but its manifest could not be copied to its place; the next run will: %w", err))
 		return id, nil
 	}
-	w.lease.clean(ctx)
+	w.lease.clean(ctx, false)
 	w.finishOthers(ctx)
 	if err := w.rememberOwn(id); err != nil {
 		w.repo.opts.Observer.warn(err)

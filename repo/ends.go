@@ -81,6 +81,9 @@ func (r *Repository) committedLeases(ctx context.Context, leases map[string]*lea
 // without one. Only the lease's own writer, who is that of the manifest too, or the
 // admin can end it.
 func (r *Repository) committedLease(ctx context.Context, l *leaseState) (*Snapshot, error) {
+	if l.endSize == protocol.PlainEndSize {
+		return nil, nil // fenced or abandoned: such ends stay for good, and there are ever more
+	}
 	end, by, err := r.readEnd(ctx, l.id)
 	if err != nil {
 		return nil, err

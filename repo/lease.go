@@ -34,6 +34,8 @@ type lease struct {
 
 	mu    sync.Mutex
 	beats int
+
+	tried bool // to commit: the end may be created at any time from then on
 }
 
 // sealer returns what this key seals objects of the protocol with.
@@ -133,6 +135,7 @@ func (l *lease) end(ctx context.Context, outcome protocol.Outcome, manifest []by
 		return err
 	}
 	name := leaseName(l.id, "end")
+	l.tried = l.tried || outcome == protocol.Committed
 	err = backend.PutBytes(ctx, r.storage, name, object)
 	if err != nil && !errors.Is(err, backend.ErrExist) {
 		// Perhaps it was stored, and only the answer was lost. To see it there would
@@ -170,19 +173,26 @@ func (l *lease) abandon(ctx context.Context) error {
 		return nil
 	}
 	if err == nil {
-		l.clean(ctx)
+		// A commit that failed may still be on its way. The end that is there now keeps
+		// it out, so it stays for good: nobody waits for this lease any more, and what the
+		// snapshot needs may be gone when the commit arrives.
+		l.clean(ctx, l.tried && l.repo.does(stepKeepEnds))
 	}
 	return err
 }
 
-// clean deletes the lease's objects, the end last: what has an end and no
-// begin is finished. A key without the right to delete leaves them to prune.
-func (l *lease) clean(ctx context.Context) {
+// clean deletes the lease's objects, the end last, unless that is to be kept: what
+// has an end and no begin is finished. A key without the right to delete leaves them
+// to prune.
+func (l *lease) clean(ctx context.Context, keepEnd bool) {
 	names := []string{leaseName(l.id, "begin")}
 	for n := 1; n <= l.beats; n++ {
 		names = append(names, leaseName(l.id, "beat-"+strconv.Itoa(n)))
 	}
-	for _, name := range append(names, leaseName(l.id, "end")) {
+	if !keepEnd {
+		names = append(names, leaseName(l.id, "end"))
+	}
+	for _, name := range names {
 		if err := l.repo.storage.Delete(ctx, name); err != nil && !errors.Is(err, backend.ErrNotExist) {
 			return
 		}
@@ -194,6 +204,7 @@ type leaseState struct {
 	id       string
 	begun    bool
 	ended    bool
+	endSize  int64
 	began    time.Time // of the oldest object
 	modified time.Time // of the newest object
 	objects  []string
@@ -224,7 +235,9 @@ func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, er
 		}
 		s.objects = append(s.objects, info.Name)
 		s.begun = s.begun || object == "begin"
-		s.ended = s.ended || object == "end"
+		if object == "end" {
+			s.ended, s.endSize = true, info.Size
+		}
 		if s.began.IsZero() || info.Modified.Before(s.began) {
 			s.began = info.Modified
 		}
