@@ -79,7 +79,11 @@ type Observer struct {
 	Problem func(path string, err error, fatal bool)
 	// Entry: an entry went into the tree.
 	Entry func(path string, change Change, size uint64)
-	// Progress has counters to poll, if not nil.
+	// Again: other runs fenced this one off and took what it relied on. It begins again, as
+	// all of its sources can be read once more. Problems and entries will be told anew.
+	Again func(why error)
+	// Progress has counters to poll, if not nil. They go back to 0 when the run begins
+	// again.
 	Progress *Progress
 }
 
@@ -119,7 +123,11 @@ type SourceError struct {
 func (e *SourceError) Error() string { return fmt.Sprintf("source %s: %v", e.Path, e.Err) }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// Snapshot makes a snapshot of all sources in opts.
+// maxTries is how often a run begins that is fenced off.
+const maxTries = 3
+
+// Snapshot makes a snapshot of all sources in opts. The error is repo.ErrFenced if other
+// runs took what it relied on, and it can't begin again.
 func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -139,31 +147,54 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 		return nil, err
 	}
 	start := opts.Now()
-	w, err := r.NewWriter(ctx, repo.WriterOptions{Host: opts.Host, Compression: opts.Compression, DryRun: opts.DryRun})
-	if err != nil {
-		return nil, err
+	s := session{opts: &opts, repo: r, targets: targets, own: own, start: start}
+	for try := 1; ; try++ {
+		res, err := s.try(ctx)
+		if err == nil {
+			res.Duration = opts.Now().Sub(start)
+			return res, nil
+		}
+		if try == maxTries || !errors.Is(err, repo.ErrFenced) || ctx.Err() != nil {
+			return nil, err
+		}
+		if why := opts.rewind(); why != nil {
+			return nil, fmt.Errorf("%w; it can't begin again by itself: %w", err, why)
+		}
+		opts.Observer.Progress.reset()
+		if opts.Observer.Again != nil {
+			opts.Observer.Again(err)
+		}
+		s = session{opts: &opts, repo: r, writer: s.writer, targets: targets, own: own, start: opts.Now()}
 	}
-	s := &session{opts: &opts, repo: r, writer: w, targets: targets, own: own, start: start}
-	res, err := s.run(ctx)
-	if err != nil {
-		// The lease is ended even if the caller gave up.
-		return nil, errors.Join(err, w.Abort(context.WithoutCancel(ctx)))
-	}
-	res.Duration = opts.Now().Sub(start)
-	return res, nil
 }
 
-// session is one run of Snapshot.
+// session is one try of Snapshot.
 type session struct {
 	opts    *Options
 	repo    *repo.Repository
-	writer  *repo.Writer
+	writer  *repo.Writer // before try, that of the try before
 	targets *targets
 	own     ownDir
 	start   time.Time
 	parent  *parent
 	totals  snapshot.Totals
 	live    liveness
+}
+
+// try makes the snapshot, or leaves no lease.
+func (s *session) try(ctx context.Context) (*Result, error) {
+	o := s.opts
+	w, err := s.repo.NewWriter(ctx, repo.WriterOptions{Host: o.Host, Compression: o.Compression, DryRun: o.DryRun, After: s.writer})
+	if err != nil {
+		return nil, err
+	}
+	s.writer = w
+	res, err := s.run(ctx)
+	if err != nil {
+		// The lease is ended even if the caller gave up.
+		return nil, errors.Join(err, w.Abort(context.WithoutCancel(ctx)))
+	}
+	return res, nil
 }
 
 func (s *session) run(ctx context.Context) (*Result, error) {

@@ -11,3 +11,10 @@ type Progress struct {
 	BytesDone    atomic.Int64 // bytes of contents that were read or taken over
 	WalkFinished atomic.Bool  // nothing more is to come, and the first three are final
 }
+
+func (p *Progress) reset() {
+	for _, n := range []*atomic.Int64{&p.Files, &p.Dirs, &p.Bytes, &p.FilesDone, &p.BytesDone} {
+		n.Store(0)
+	}
+	p.WalkFinished.Store(false)
+}

@@ -17,6 +17,9 @@ type Tar struct {
 	// Reader delivers the archive. It may still be read from when Snapshot has returned
 	// because its context was done.
 	Reader io.Reader
+	// Again returns a reader that delivers the archive once more, from its beginning. Nil
+	// if that can't be.
+	Again func() (io.Reader, error)
 }
 
 func (t *Tar) key() (snapshot.Key, error) { return snapshot.KeyOf(tarSource + "/" + t.Name) }

@@ -352,7 +352,8 @@ func (w *world) quietly(f func()) {
 type storage struct {
 	*mem.Mem
 	mu    sync.Mutex
-	reads map[string]int // first component of the name -> calls
+	reads map[string]int    // first component of the name -> calls
+	ends  func(name string) // called before the end of a lease is put
 }
 
 func (s *storage) count(name string) {

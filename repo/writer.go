@@ -42,6 +42,7 @@ type Writer struct {
 	pending  map[chunk.ID]struct{} // put in this run and not in the local index yet
 	used     map[pack.ID]int64     // packs that this snapshot relies on, with their sizes
 	finished []pack.Finished       // durable, in no segment yet
+	own      map[pack.ID]ownPack   // durable
 
 	failed   atomic.Pointer[error] // first error of an upload
 	newBytes atomic.Int64
@@ -57,6 +58,9 @@ type WriterOptions struct {
 	Compression pack.Compression
 	// DryRun: look up, compress and count, but store nothing.
 	DryRun bool
+	// After is the writer of an earlier try of the same run, which was fenced and
+	// aborted. What it stored and is still there counts as added by the new one.
+	After *Writer
 }
 
 // segmentPacks is after how many packs a segment is published: what a killed
@@ -89,6 +93,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, e
 		scratch: make(chan []byte, r.opts.Goroutines+1),
 		pending: make(map[chunk.ID]struct{}),
 		used:    make(map[pack.ID]int64),
+		own:     make(map[pack.ID]ownPack),
 	}
 	w.data = &packer{w: w, kind: seal.DataPack}
 	w.meta = &packer{w: w, kind: seal.MetaPack}
@@ -99,6 +104,9 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, e
 	}
 	if err := w.learn(ctx); err != nil {
 		return nil, errors.Join(err, w.Abort(ctx))
+	}
+	if o.After != nil {
+		w.inherit(o.After)
 	}
 	return w, nil
 }
@@ -279,10 +287,6 @@ func (w *Writer) PutNode(kind chunk.Kind, plaintext []byte) (chunk.ID, error) {
 	return id, err
 }
 
-// Added returns the bytes of the chunks that were new so far, before and after
-// compression and sealing.
-func (w *Writer) Added() (raw, stored int64) { return w.newBytes.Load(), w.stoBytes.Load() }
-
 // store finishes a pack and makes it durable in the background. It waits
 // while too many packs are on their way.
 func (w *Writer) store(o *openPack) error {
@@ -312,6 +316,7 @@ func (w *Writer) commitPack(o *openPack, f pack.Finished) error {
 	}
 	w.repo.opts.Observer.packStored(name, f.Size)
 	w.mu.Lock()
+	w.own[f.ID] = ownPackOf(f)
 	w.finished = append(w.finished, f)
 	var ready []pack.Finished
 	if len(w.finished) >= segmentPacks {

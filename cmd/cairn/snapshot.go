@@ -63,7 +63,9 @@ func (p *program) snapshot(c *cli.Context) error {
 	}
 	opts.Repository = open.Dir(c.String("repo"))
 	counters := new(ingest.Progress)
-	opts.Observer = ingest.Observer{Progress: counters, Problem: p.snapshotProblem}
+	opts.Observer = ingest.Observer{Progress: counters, Problem: p.snapshotProblem, Again: func(why error) {
+		p.warn("%v; the sources are read again", why)
+	}}
 	if p.verbose {
 		opts.Observer.Entry = p.snapshotEntry
 	}

@@ -169,9 +169,10 @@ func (p *program) tarSource(c *cli.Context, name string) (*ingest.Tar, error) {
 	f, err := os.Open(name)
 	switch {
 	case err == nil:
-		return &ingest.Tar{Name: filepath.Base(name), Reader: f}, nil
+		return &ingest.Tar{Name: filepath.Base(name), Reader: f, Again: rewinding(f)}, nil
 	case c.Bool("allow-incomplete"):
-		return &ingest.Tar{Name: filepath.Base(name), Reader: unopened{err}}, nil
+		r := unopened{err}
+		return &ingest.Tar{Name: filepath.Base(name), Reader: r, Again: func() (io.Reader, error) { return r, nil }}, nil
 	}
 	return nil, &hintError{fmt.Errorf("open archive: %w", err), "check the path, or use --allow-incomplete to keep what succeeded; no snapshot was made"}
 }
@@ -181,6 +182,18 @@ type unopened struct{ err error }
 
 func (u unopened) Read([]byte) (int, error) {
 	return 0, fmt.Errorf("open archive: %v", u.err) // not as one that vanished meanwhile
+}
+
+// rewinding returns what goes back to the beginning of a file, nil unless it is a regular
+// one: a tape says that it went back, and goes on where it was.
+func rewinding(f *os.File) func() (io.Reader, error) {
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil
+	}
+	return func() (io.Reader, error) {
+		_, err := f.Seek(0, io.SeekStart)
+		return f, err
+	}
 }
 
 // closeTars closes the archives that were opened.
