@@ -129,7 +129,7 @@ func (w *Writer) renew(ctx context.Context) error {
 		return err
 	}
 	w.lease = l
-	condemned, stored, err := w.repo.readFences(ctx)
+	condemned, stored, err := w.repo.readFences(ctx, true)
 	if err != nil {
 		return err
 	}

@@ -19,11 +19,43 @@ func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error
 	if err != nil {
 		return nil, err
 	}
-	packs := make(map[pack.ID]bool, len(c.Packs))
-	for _, p := range c.Packs {
-		packs[p.ID] = true
+	return condemnedSet(c), nil
+}
+
+// condemnedSet returns the packs of a list.
+func condemnedSet(list *protocol.Condemned) map[pack.ID]bool {
+	packs := make(map[pack.ID]bool, len(list.Packs))
+	for _, c := range list.Packs {
+		packs[c.ID] = true
 	}
-	return packs, nil
+	return packs
+}
+
+// holdCondemned is readCondemned that makes sure that the list stays. One that was swapped in
+// and not yet acknowledged is seen, and could vanish with the power: then packs would be
+// condemned again on which somebody relies who has seen it. That nothing can be put in
+// its place promises that it won't.
+func (r *Repository) holdCondemned(ctx context.Context) (map[pack.ID]bool, error) {
+	for {
+		c, object, err := r.loadCondemned(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if object == nil {
+			return nil, nil
+		}
+		if err := backend.PutBytes(ctx, r.storage, condemnedName, object); err != nil && !errors.Is(err, backend.ErrExist) {
+			return nil, fmt.Errorf("make sure of the condemned list: %w", err)
+		}
+		// The promise is of what is there now. Each list is of a generation of its own.
+		again, _, err := r.loadCondemned(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if again.Generation == c.Generation {
+			return condemnedSet(c), nil
+		}
+	}
 }
 
 // loadCondemned reads the condemned list, an empty one if there is none. The object is

@@ -2,7 +2,6 @@ package repo_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/repo"
-	"github.com/cairn-backup/cairn/repo/protocol"
 )
 
 // slow is a storage in which the first two Puts of an end, which are the two tries of a
@@ -123,47 +121,5 @@ func TestWhichEndsStay(t *testing.T) {
 	}
 	if left := w.check(r).Leftovers; len(left) != 2 {
 		t.Errorf("the check says %q", left)
-	}
-}
-
-// Ends that committed nothing are not read, as they stay for good. Check reads all.
-func TestPlainEndsAreNotRead(t *testing.T) {
-	w := newRepository(t)
-	for range 2 {
-		wr := w.begin(w.stranger(admin))
-		w.fence(wr)
-		w.must(wr.Abort(t.Context()))
-	}
-	cache := t.TempDir()
-	blind := func() *repo.Repository { // which can't read any end
-		r, err := repo.Open(t.Context(), w.options(w.faulted("open leases/*/end: err EIO"), cache, admin))
-		w.must(err)
-		t.Cleanup(func() { w.must(r.Close()) })
-		return r
-	}
-	w.snapshots(blind())
-	for _, end := range w.names("leases/") {
-		if !strings.HasSuffix(end, "/end") {
-			continue
-		}
-		good := w.object(end)
-		if int64(len(good)) != protocol.PlainEndSize {
-			t.Errorf("%s has %d bytes, not %d", end, len(good), protocol.PlainEndSize)
-		}
-		w.replace(end, flipped(good, 100))
-		report := w.check(w.stranger(admin))
-		if len(report.Problems) != 1 || report.Problems[0].Object != end {
-			t.Errorf("the check says %+v", report.Problems)
-		}
-		w.replace(end, good)
-	}
-
-	id := w.halfCommitted("second", w.someFiles())
-	w.snapshots(w.machine(cache, admin))
-	if _, err := blind().Snapshots(t.Context()); !errors.Is(err, syscall.EIO) {
-		t.Errorf("a commit was not read: %v", err)
-	}
-	if _, ok := w.snapshots(w.machine(cache, admin)).Get(id); !ok {
-		t.Error("the snapshot is not there")
 	}
 }

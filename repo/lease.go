@@ -204,7 +204,6 @@ type leaseState struct {
 	id       string
 	begun    bool
 	ended    bool
-	endSize  int64
 	began    time.Time // of the oldest object
 	modified time.Time // of the newest object
 	objects  []string
@@ -235,9 +234,7 @@ func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, er
 		}
 		s.objects = append(s.objects, info.Name)
 		s.begun = s.begun || object == "begin"
-		if object == "end" {
-			s.ended, s.endSize = true, info.Size
-		}
+		s.ended = s.ended || object == "end"
 		if s.began.IsZero() || info.Modified.Before(s.began) {
 			s.began = info.Modified
 		}

@@ -112,6 +112,9 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (*PruneReport, e
 	}
 	p := &pruner{Repository: r, opts: o, moved: newMover(r)}
 	err := p.run(ctx)
+	if errors.Is(err, backend.ErrConflict) {
+		err = fmt.Errorf("%w: another prune works at the same time; when it is done, prune again", ErrFenced)
+	}
 	return &p.report, err
 }
 
@@ -128,6 +131,7 @@ type pruner struct {
 	// What the last survey found, see survey and mark.
 	set       *SnapshotSet
 	condemned map[pack.ID]bool
+	final     bool // the condemned packs go, and are no homes any more
 	packs     map[pack.ID]*prunedPack
 	orphans   []orphan
 	marks     marks
@@ -165,11 +169,8 @@ func (p *pruner) run(ctx context.Context) (err error) {
 			break
 		}
 		p.planned = nil
-		if !errors.Is(err, backend.ErrConflict) {
+		if !errors.Is(err, backend.ErrConflict) || try == pruneTries {
 			return err
-		}
-		if try == pruneTries {
-			return fmt.Errorf("%w: another prune works at the same time; when it is done, prune again", ErrFenced)
 		}
 	}
 	empty, err := p.finish(ctx)

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
-	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
 )
 
 // condemn announces the packs that this prune has planned to delete. old is the list
@@ -75,16 +75,21 @@ func (p *pruner) advance(ctx context.Context, list *protocol.Condemned, object [
 		if ended, err := p.await(ctx, list.Leases); !ended || err != nil {
 			return nil, err
 		}
+		next.Phase = protocol.Waiting
+		err := p.spare(ctx, next)
 		next.Phase, next.Leases = protocol.Final, nil
-		return next, p.spare(ctx, next)
+		return next, err
 	}
 	if string(object) != string(p.own) {
 		// It was made final by a prune that marked. But perhaps in another storage, of
 		// which this one is a copy that was taken bit by bit: then something on the list
-		// may be needed here.
-		next.Phase = protocol.Final
-		if err := p.spare(ctx, next); err != nil || len(next.Packs) < len(list.Packs) {
-			return next, err
+		// may be needed here. That prune may be at work as well, so nothing can be taken
+		// from the list any more.
+		if err := p.survey(ctx, list); err != nil {
+			return nil, err
+		}
+		if err := p.mark(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return &protocol.Condemned{Phase: protocol.Empty}, p.sweep(ctx, list, object)
@@ -181,7 +186,9 @@ func (p *pruner) hasEnded(ctx context.Context, l *leaseState) (bool, error) {
 		return true, nil // whoever deleted the begin knew that the end stays
 	}
 	if !l.ended && !p.isSilent(l) {
-		return false, nil
+		if revoked, err := p.isRevoked(ctx, l); !revoked || err != nil {
+			return false, err
+		}
 	}
 	// An end that is merely seen could vanish with the power, and then its place is free
 	// for a commit. That another can't be put there promises that it won't.
@@ -211,6 +218,27 @@ func (p *pruner) hasEnded(ctx context.Context, l *leaseState) (bool, error) {
 	}
 	l.ended = true
 	return true, nil
+}
+
+// isRevoked reports whether a run's key was taken back since it began. Whoever has stolen
+// one could go on to show signs of life for ever.
+func (p *pruner) isRevoked(ctx context.Context, l *leaseState) (bool, error) {
+	object, err := readWhole(ctx, p.storage, leasesPrefix+l.id+"/begin", maxLease)
+	if errors.Is(err, backend.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, stopped(fmt.Errorf("read lease: %w", err))
+	}
+	_, by, err := protocol.OpenBegin(object, p.ring)
+	if errors.Is(err, seal.ErrNoKey) {
+		return false, nil // of an epoch that began after this run
+	}
+	if err != nil {
+		return false, stopped(damaged(leasesPrefix+l.id+"/begin", err))
+	}
+	now, ok := p.config.Current(by.Place.Domain)
+	return ok && !p.config.MayWrite(by.Signer, now), nil
 }
 
 // waitingRun says who a lease is of.
@@ -280,6 +308,9 @@ func (p *pruner) isUnchanged(ctx context.Context, list *protocol.Condemned) (boo
 			return false, nil
 		}
 	}
+	if p.set == nil {
+		return false, nil
+	}
 	now, err := p.soundSnapshots(ctx)
 	if err != nil {
 		return false, err
@@ -291,13 +322,4 @@ func (p *pruner) isUnchanged(ctx context.Context, list *protocol.Condemned) (boo
 		}
 	}
 	return true, nil
-}
-
-// condemnedSet returns the packs of a list.
-func condemnedSet(list *protocol.Condemned) map[pack.ID]bool {
-	packs := make(map[pack.ID]bool, len(list.Packs))
-	for _, c := range list.Packs {
-		packs[c.ID] = true
-	}
-	return packs
 }

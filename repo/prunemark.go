@@ -55,10 +55,8 @@ const maxOrphans = 1 << 20
 // they are listed.
 func (p *pruner) survey(ctx context.Context, list *protocol.Condemned) (err error) {
 	p.condemned = condemnedSet(list)
+	p.final = list.Phase == protocol.Final
 	if p.set, err = p.soundSnapshots(ctx); err != nil {
-		return err
-	}
-	if err := p.holdTombstones(ctx); err != nil {
 		return err
 	}
 	if err := p.listStored(ctx); err != nil {
@@ -97,14 +95,14 @@ func (p *pruner) soundSnapshots(ctx context.Context) (*SnapshotSet, error) {
 	for id := range set.hidden {
 		return nil, fmt.Errorf("prune stops: snapshot %s is of an epoch that began after this run: prune again", id.Short())
 	}
-	return set, nil
+	return set, p.holdTombstones(ctx, set)
 }
 
 // holdTombstones makes sure that the tombstones stay of what is not needed because of
 // them. One that is merely seen, before the forget that puts it has its answer, could
 // vanish with the power, and leave a snapshot without its packs.
-func (p *pruner) holdTombstones(ctx context.Context) error {
-	if len(p.set.buried) == 0 || p.opts.DryRun {
+func (p *pruner) holdTombstones(ctx context.Context, set *SnapshotSet) error {
+	if len(set.buried) == 0 || p.opts.DryRun {
 		return nil
 	}
 	for info, err := range p.storage.List(ctx, tombstonesPrefix) {
@@ -123,7 +121,7 @@ func (p *pruner) holdTombstones(ctx context.Context) error {
 		if err != nil {
 			return stopped(damaged(info.Name, err))
 		}
-		if !slices.ContainsFunc(t.Forgotten, func(f protocol.Forgotten) bool { return p.set.buried[f.ID] }) {
+		if !slices.ContainsFunc(t.Forgotten, func(f protocol.Forgotten) bool { return set.buried[f.ID] }) {
 			continue
 		}
 		if err := create(ctx, p.storage, info.Name, object); err != nil {
@@ -375,6 +373,9 @@ func (p *pruner) counts(s *index.Source) *prunedPack {
 	}
 	if f.vouched && s.Signer != p.config.Admin && p.does(stepVouched) {
 		return nil
+	}
+	if p.final && p.condemned[s.ID] {
+		return nil // it goes, whoever needs it
 	}
 	return f
 }

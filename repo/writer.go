@@ -112,7 +112,7 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, e
 }
 
 func (w *Writer) learn(ctx context.Context) (err error) {
-	if w.condemned, w.stored, err = w.repo.readFences(ctx); err != nil {
+	if w.condemned, w.stored, err = w.repo.readFences(ctx, !w.dry); err != nil {
 		return err
 	}
 	if err := w.repo.loadIndex(ctx, nil); err != nil {
@@ -122,15 +122,21 @@ func (w *Writer) learn(ctx context.Context) (err error) {
 	return err
 }
 
-// readFences reads condemned and then lists the packs, with their sizes.
-func (r *Repository) readFences(ctx context.Context) (condemned map[pack.ID]bool, stored map[pack.ID]int64, err error) {
+// readFences reads condemned and then lists the packs, with their sizes. hold is for those
+// that will rely on it.
+func (r *Repository) readFences(ctx context.Context, hold bool) (condemned map[pack.ID]bool, stored map[pack.ID]int64, err error) {
 	if !r.does(stepOrder) {
 		if stored, err = r.packSizes(ctx); err != nil {
 			return nil, nil, err
 		}
 	}
 	if r.does(stepSee) {
-		if condemned, err = r.readCondemned(ctx); err != nil {
+		if hold {
+			condemned, err = r.holdCondemned(ctx)
+		} else {
+			condemned, err = r.readCondemned(ctx)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 	}

@@ -230,10 +230,6 @@ func (e *End) parse(d *wire.Decoder) {
 // without a manifest.
 func (e *End) Seal(s Sealer) ([]byte, error) { return s.seal(seal.LeaseEnd, e, new(End)) }
 
-// PlainEndSize is the size of the object of an end without a manifest, in bytes: one with
-// a manifest is much longer. So a listing tells them apart.
-var PlainEndSize = int64(seal.HeaderSize + seal.SaltSize + seal.Padme(len((&End{}).encode())) + seal.Overhead + seal.SignatureSize)
-
 // OpenEnd verifies and reads an end. It does not look into the manifest.
 func OpenEnd(object []byte, ring *seal.Keyring) (*End, Origin, error) {
 	e := new(End)
