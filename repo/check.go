@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,8 @@ import (
 
 // CheckOptions say how thorough a check is.
 type CheckOptions struct {
-	// Read says how much of the packs to read and authenticate.
+	// Read says how much of the packs to read and authenticate: first those that
+	// this machine never read, then those for which it is longest ago.
 	Read Sample
 	// Progress is called as the check goes on, if not nil. total is 0 while it
 	// is not known.
@@ -47,17 +49,28 @@ type Report struct {
 	PackBytes int64
 	ReadPacks int
 	ReadBytes int64
+	// Affected is how many snapshots need chunks that are damaged or missing.
+	Affected int
+	// Verified is what this machine knows of the packs' contents, after what this
+	// check read.
+	Verified Verification
 }
 
-// Problem is something damaged, with what it costs.
+// Problem is something damaged, with what it costs. Problems are sorted by their
+// objects.
 type Problem struct {
 	Object string // name in the storage, or what it is
 	Err    error
-	Chunks []chunk.ID // damaged or missing because of it
-	// Files that need these chunks, at most maxFiles of them.
+	Chunks []chunk.ID // damaged or missing because of it, sorted
+	// Files that need these chunks, at most maxFiles of them: those of the newest
+	// snapshot first, in the order of its tree, then what older ones have beside.
 	Files []DamagedFile
 	// MoreFiles is how many files are not listed.
 	MoreFiles int
+	// Snapshots that need these chunks, the newest first, at most maxSnapshots of them.
+	Snapshots []snapshot.ID
+	// MoreSnapshots is how many are not listed.
+	MoreSnapshots int
 }
 
 // DamagedFile is a file that can't be restored whole from some snapshots.
@@ -67,28 +80,43 @@ type DamagedFile struct {
 	Others   int         // how many others there are
 }
 
-// maxFiles bounds the files listed for a problem.
-const maxFiles = 100
+// maxFiles and maxSnapshots bound what is listed for a problem.
+const (
+	maxFiles     = 100
+	maxSnapshots = 100
+)
 
 // checker is one run of Check.
 type checker struct {
 	*Repository
-	opts   CheckOptions
-	report Report
-	set    *SnapshotSet
+	opts     CheckOptions
+	report   Report
+	set      *SnapshotSet
+	verified *verified
 
 	packs     map[pack.ID]backend.Info
 	known     map[pack.ID]bool // packs that a segment names
 	condemned map[pack.ID]bool
 	sizes     map[pack.ID]int64 // that a segment says of packs that have others
 	broken    map[pack.ID]bool  // packs whose directory can't be read
+	vanished  map[pack.ID]error // packs that were listed and then not found
 
-	// chunks has what is known of all chunks, some 50 bytes each: the one thing
+	// chunks has what is known of all data chunks, some 50 bytes each: the one thing
 	// here whose size grows with the repository.
-	chunks   map[chunk.ID]mark
-	unproven []chunk.ID       // needed data chunks that only a broken pack is said to have
-	lost     map[chunk.ID]int // damaged chunk -> position in report.Problems
-	byObject map[string]int   // packs and the like -> position of their problem
+	chunks map[chunk.ID]mark
+	absent []chunk.ID // needed data chunks that no directory has that was read
+
+	findings []*finding
+	lost     map[chunk.ID]*finding // by the chunks that are damaged or missing
+	byObject map[string]*finding   // for packs and the like
+}
+
+// finding is a problem while more may come to it.
+type finding struct {
+	Problem
+	// onlyLost: what is wrong is that chunks can't be had which snapshots need. So
+	// nothing is, if the snapshots are forgotten.
+	onlyLost bool
 }
 
 // mark is what a check knows of a chunk.
@@ -100,25 +128,49 @@ const (
 )
 
 // Check verifies that all is there that the snapshots need, according to the
-// packs' own directories, and, as far as told, that it is readable. It takes no lease and writes nothing to the storage.
+// packs' own directories, and, as far as told, that it is readable. It takes no lease and
+// writes nothing to the storage. It works beside writers and prunes, and a check that
+// they confuse looks again, so that it tells of damage only. Which packs it read
+// and found good is remembered on this machine, also if it does not come to its end.
+//
 // The error says that the check could not be done; what it found is in the report.
-func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
+func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report *Report, err error) {
 	if r.private == nil {
 		return nil, ErrWriteOnly
 	}
 	c := &checker{
-		Repository: r, opts: opts,
-		sizes: make(map[pack.ID]int64), broken: make(map[pack.ID]bool), chunks: make(map[chunk.ID]mark),
-		lost: make(map[chunk.ID]int), byObject: make(map[string]int),
+		Repository: r, opts: opts, verified: r.openVerified(),
+		sizes: make(map[pack.ID]int64), broken: make(map[pack.ID]bool), vanished: make(map[pack.ID]error),
+		chunks: make(map[chunk.ID]mark), lost: make(map[chunk.ID]*finding), byObject: make(map[string]*finding),
 	}
+	defer func() { err = errors.Join(err, c.verified.save()) }()
+	// Packs are read first: one that goes meanwhile can be told from one that is
+	// missed only by what comes after. The snapshots come before the packs, all of
+	// which were stored when the snapshots were committed.
 	for _, step := range []func(context.Context) error{
-		c.checkSlots, c.checkCondemned, c.checkIndex, c.checkPacks, c.checkSnapshots, c.checkLeases, c.checkTrees, c.checkUnproven, c.readPacks, c.findFiles,
+		c.readPacks, c.checkSlots, c.checkCondemned, c.checkSnapshots, c.checkLeases, c.checkIndex, c.checkPacks, c.checkTrees,
+		c.lookAgain, c.checkAbsent, c.findFiles,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
+	c.finish()
 	return &c.report, nil
+}
+
+// finish puts the report in order.
+func (c *checker) finish() {
+	for _, f := range c.findings {
+		slices.SortFunc(f.Chunks, compareChunks)
+		c.report.Problems = append(c.report.Problems, f.Problem)
+	}
+	slices.SortStableFunc(c.report.Problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Err.Error(), b.Err.Error()))
+	})
+	slices.Sort(c.report.Leftovers)
+	c.verified.retain(c.packs)
+	c.report.Verified = c.verified.status(c.expected())
 }
 
 func (c *checker) progress(phase string, done, total int64) {
@@ -127,25 +179,34 @@ func (c *checker) progress(phase string, done, total int64) {
 	}
 }
 
-// problem adds a finding and returns its position.
-func (c *checker) problem(object string, err error) int {
+// problem adds a finding.
+func (c *checker) problem(object string, err error) *finding {
 	var d *DamageError
 	if errors.As(err, &d) {
 		object, err = d.Object, d.Err
 	}
-	c.report.Problems = append(c.report.Problems, Problem{Object: object, Err: err})
-	return len(c.report.Problems) - 1
+	f := &finding{Problem: Problem{Object: object, Err: err}}
+	c.findings = append(c.findings, f)
+	return f
 }
 
 // once is problem for an object that may have been found damaged before: then the
 // first finding stands.
-func (c *checker) once(object string, err error) int {
-	n, ok := c.byObject[object]
+func (c *checker) once(object string, err error) *finding {
+	f, ok := c.byObject[object]
 	if !ok {
-		n = c.problem(object, err)
-		c.byObject[object] = n
+		f = c.problem(object, err)
+		c.byObject[object] = f
 	}
-	return n
+	return f
+}
+
+// lose notes a chunk that can't be had because of a finding.
+func (c *checker) lose(id chunk.ID, f *finding) {
+	if c.lost[id] == nil {
+		f.Chunks = append(f.Chunks, id)
+		c.lost[id] = f
+	}
 }
 
 func (c *checker) checkSlots(ctx context.Context) error {
@@ -195,8 +256,34 @@ func (r *Repository) badSlots(ctx context.Context, fn func(s config.Slot, err er
 	return nil
 }
 
-func (c *checker) checkSnapshots(ctx context.Context) (err error) {
+// readChain reads the chain of manifests, twice if anything is wrong with it: a snapshot that
+// is committed while they are listed can be in no listing, and yet be linked to.
+func (c *checker) readChain(ctx context.Context) (err error) {
+	if c.set, err = c.Snapshots(ctx); err != nil || len(c.set.Damage) == 0 {
+		return err
+	}
+	before := make(map[string]bool)
+	for _, err := range c.set.Damage {
+		before[damagedObject(err)] = true
+	}
 	if c.set, err = c.Snapshots(ctx); err != nil {
+		return err
+	}
+	c.set.Damage = slices.DeleteFunc(c.set.Damage, func(err error) bool { return !before[damagedObject(err)] })
+	return nil
+}
+
+// damagedObject returns the object that an error says is damaged.
+func damagedObject(err error) string {
+	var d *DamageError
+	if !errors.As(err, &d) {
+		return ""
+	}
+	return d.Object
+}
+
+func (c *checker) checkSnapshots(ctx context.Context) error {
+	if err := c.readChain(ctx); err != nil {
 		return err
 	}
 	for _, err := range c.set.Damage {
@@ -223,8 +310,8 @@ func (c *checker) checkSnapshots(ctx context.Context) (err error) {
 		}
 	}
 	told := make(map[string]bool)
-	for _, p := range c.report.Problems {
-		told[p.Object] = true
+	for _, f := range c.findings {
+		told[f.Object] = true
 	}
 	return c.badTombstones(ctx, func(name string, _ protocol.TombstoneID) error {
 		if !told[name] {
@@ -277,7 +364,7 @@ func (c *checker) checkEnd(ctx context.Context, l *leaseState) (isEmpty bool, er
 	case errors.Is(err, ErrDamage):
 		var d *DamageError
 		errors.As(err, &d)
-		if !slices.ContainsFunc(c.report.Problems, func(p Problem) bool { return p.Object == d.Object }) {
+		if !slices.ContainsFunc(c.findings, func(f *finding) bool { return f.Object == d.Object }) {
 			c.problem("", err)
 		}
 		return false, nil

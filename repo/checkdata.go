@@ -3,79 +3,52 @@ package repo
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/seal"
 )
 
-// sample chooses some of the packs, in an order that is random unless it is all
-// of them.
-func (r *Repository) sample(packs []backend.Info, s Sample) ([]backend.Info, error) {
-	if s.Percent >= 100 {
-		return packs, nil
-	}
-	budget := s.Bytes
-	if s.Percent > 0 {
-		var total int64
-		for _, info := range packs {
-			total += info.Size
-		}
-		budget = int64(s.Percent / 100 * float64(total))
-	}
-	for i := len(packs) - 1; i > 0; i-- {
-		var b [8]byte
-		if _, err := io.ReadFull(r.opts.Random, b[:]); err != nil {
-			return nil, fmt.Errorf("read random bytes: %w", err)
-		}
-		j := int(binary.LittleEndian.Uint64(b[:]) % uint64(i+1))
-		packs[i], packs[j] = packs[j], packs[i]
-	}
-	for i, info := range packs {
-		if budget <= 0 {
-			return packs[:i], nil
-		}
-		budget -= info.Size
-	}
-	return packs, nil
-}
-
-// readPacks reads whole packs: the name, the directory, every frame, every
-// chunk's ID, and the padding.
+// readPacks reads whole packs, as many as told: the name, the directory, every frame,
+// every chunk's ID, and the padding.
 func (c *checker) readPacks(ctx context.Context) error {
 	if c.opts.Read == (Sample{}) {
 		return nil
 	}
-	var all []backend.Info
-	for id, info := range c.packs {
-		if !c.isGoing(id) {
-			all = append(all, info)
-		}
+	if err := c.learn(ctx); err != nil {
+		return err
 	}
-	packs, err := c.sample(all, c.opts.Read)
+	packs, err := c.verified.sample(c.expected(), c.opts.Read)
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	bad := make(map[Ref]string)      // in which pack
-	problems := make(map[string]int) // by pack
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(c.Repository.opts.Goroutines)
 	var total int64
 	for _, info := range packs {
 		total += info.Size
 	}
+	var mu sync.Mutex
+	bad := make(map[Ref]*finding)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.Repository.opts.Goroutines)
 	for _, info := range packs {
 		g.Go(func() error {
 			s, err := c.readPack(gctx, info)
+			if errors.Is(err, seal.ErrNoKey) {
+				return nil // of an epoch that began after this check
+			}
 			if err != nil {
+				return err
+			}
+			gone, err := c.isGone(gctx, info, s)
+			if err != nil || gone {
+				return err
+			}
+			if err := c.verified.note(info, s.err == nil); err != nil {
 				return err
 			}
 			mu.Lock()
@@ -86,9 +59,9 @@ func (c *checker) readPacks(ctx context.Context) error {
 			if s.err == nil {
 				return nil
 			}
-			problems[info.Name] = c.once(info.Name, s.err)
+			f := c.once(info.Name, s.err)
 			for _, ref := range s.bad {
-				bad[ref] = info.Name
+				bad[ref] = f
 			}
 			return nil
 		})
@@ -96,20 +69,41 @@ func (c *checker) readPacks(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for ref, name := range bad {
+	for ref, f := range bad {
 		// Reading alone proves that another pack has it.
 		if _, err := c.Chunk(ctx, ref); errors.Is(err, ErrDamage) {
-			n := problems[name]
-			c.report.Problems[n].Chunks = append(c.report.Problems[n].Chunks, ref.ID)
-			c.lost[ref.ID] = n
+			c.lose(ref.ID, f)
 		} else if err != nil {
 			return err
 		}
 	}
-	for _, n := range problems {
-		slices.SortFunc(c.report.Problems[n].Chunks, compareChunks)
-	}
 	return nil
+}
+
+// learn reads what readPacks must know, and tells of nothing that is wrong: the steps
+// that come after the reading look at it anew.
+func (c *checker) learn(ctx context.Context) (err error) {
+	if c.condemned, err = c.readCondemned(ctx); err != nil && !errors.Is(err, ErrDamage) {
+		return err
+	}
+	bad := func(string, error) {}
+	if err := c.loadIndex(ctx, bad); err != nil {
+		return err
+	}
+	return c.compare(ctx, bad)
+}
+
+// isGone reports whether what is wrong with a pack is that it was deleted since it was
+// listed. Whether that was right is seen by what comes after the reading.
+func (c *checker) isGone(ctx context.Context, info backend.Info, s scanned) (bool, error) {
+	if s.err == nil {
+		return false, nil
+	}
+	_, err := c.storage.Stat(ctx, info.Name)
+	if err != nil && !errors.Is(err, backend.ErrNotExist) {
+		return false, fmt.Errorf("look for a pack: %w", err)
+	}
+	return err != nil, nil
 }
 
 func compareChunks(a, b chunk.ID) int { return bytes.Compare(a[:], b[:]) }

@@ -32,7 +32,25 @@ func (c *checker) checkIndex(ctx context.Context) error {
 	if err := c.checkSegments(ctx); err != nil {
 		return err
 	}
-	var err error
+	if err := c.compare(ctx, bad); err != nil {
+		return err
+	}
+	for id, info := range c.packs {
+		c.report.Packs++
+		c.report.PackBytes += info.Size
+		switch {
+		case c.condemned[id]:
+			c.report.Leftovers = append(c.report.Leftovers, info.Name+": a pack that is condemned; prune deletes it")
+		case !c.known[id]:
+			c.report.Leftovers = append(c.report.Leftovers, info.Name+": a pack of a run that did not finish")
+		}
+	}
+	c.orphans.Store(nil) // there may be others than at the last check
+	return c.findOrphans(ctx, c.pruneState(ctx))
+}
+
+// compare lists the packs, and compares that with the index.
+func (c *checker) compare(ctx context.Context, bad func(name string, err error)) (err error) {
 	if c.packs, err = c.listPacks(ctx, bad); err != nil {
 		return err
 	}
@@ -46,21 +64,9 @@ func (c *checker) checkIndex(ctx context.Context) error {
 			c.sizes[p.ID] = p.Size
 		}
 		// A pack that the index names and that is gone is a problem only if
-		// something needs it: checkTrees knows.
+		// something needs it: checkAbsent knows.
 	}
-	for id, info := range c.packs {
-		c.report.Packs++
-		c.report.PackBytes += info.Size
-		switch {
-		case c.condemned[id]:
-			c.report.Leftovers = append(c.report.Leftovers, info.Name+": a pack that is condemned; prune deletes it")
-		case !c.known[id]:
-			c.report.Leftovers = append(c.report.Leftovers, info.Name+": a pack of a run that did not finish")
-		}
-	}
-	slices.Sort(c.report.Leftovers)
-	c.orphans.Store(nil) // there may be others than at the last check
-	return c.findOrphans(ctx)
+	return nil
 }
 
 // checkSegments reads the segments that loadIndex absorbed before and did not
@@ -102,20 +108,30 @@ func (c *checker) checkSegments(ctx context.Context) error {
 // more. Nothing is expected of such a pack.
 func (c *checker) isGoing(id pack.ID) bool { return c.condemned[id] && !c.known[id] }
 
-// checkPacks reads the directory of each pack, two small reads, and notes what
-// it says. What segments say is a hint, and anybody who may write can publish a false one.
-func (c *checker) checkPacks(ctx context.Context) error {
-	var stay []backend.Info
+// expected returns the packs of which anything is expected.
+func (c *checker) expected() (packs []backend.Info) {
 	for id, info := range c.packs {
 		if !c.isGoing(id) {
-			stay = append(stay, info)
+			packs = append(packs, info)
 		}
 	}
+	return packs
+}
+
+// checkPacks reads the directory of each pack, two small reads, and notes what
+// it says. What segments say is a hint, and anybody who may write can publish a false one.
+func (c *checker) checkPacks(ctx context.Context) error { return c.readDirectories(ctx, c.expected()) }
+
+func (c *checker) readDirectories(ctx context.Context, packs []backend.Info) error {
 	done := int64(0)
-	return c.eachDirectory(ctx, slices.Values(stay), func(info backend.Info, entries []pack.Entry, err error) {
+	return c.eachDirectory(ctx, slices.Values(packs), func(info backend.Info, entries []pack.Entry, err error) {
 		id := packIDOf(info)
 		if done++; errors.Is(err, seal.ErrNoKey) {
 			delete(c.packs, id) // of an epoch that began after this check, as are its snapshots
+			return
+		}
+		if errors.Is(err, backend.ErrNotExist) {
+			c.vanished[id] = err
 			return
 		}
 		if size, ok := c.sizes[id]; ok {
@@ -130,8 +146,58 @@ func (c *checker) checkPacks(ctx context.Context) error {
 				c.chunks[e.ID] |= housed
 			}
 		}
-		c.progress("packs", done, int64(len(stay)))
+		c.progress("packs", done, int64(len(packs)))
 	})
+}
+
+// lookAgain looks for the chunks that are in no directory that was read, in packs that were
+// stored since: a prune may have moved them there. It does so again while prunes go on.
+func (c *checker) lookAgain(ctx context.Context) error {
+	was := c.pruneState(ctx)
+	for round := 0; len(c.absent)+len(c.vanished) > 0 && round < maxRounds; round++ {
+		if err := c.lookAtNew(ctx); err != nil {
+			return err
+		}
+		c.absent = slices.DeleteFunc(c.absent, func(id chunk.ID) bool { return c.chunks[id]&housed != 0 })
+		is := c.pruneState(ctx)
+		if is == was && len(c.vanished) == 0 {
+			return nil
+		}
+		was = is
+	}
+	return nil
+}
+
+// lookAtNew lists the packs again, and reads the directories of those that were not listed
+// before, or were and then could not be found.
+func (c *checker) lookAtNew(ctx context.Context) error {
+	before, vanished := c.packs, c.vanished
+	silent := func(string, error) {}
+	if err := c.loadIndex(ctx, silent); err != nil {
+		return err
+	}
+	if err := c.compare(ctx, silent); err != nil {
+		return err
+	}
+	c.vanished = make(map[pack.ID]error)
+	var look []backend.Info
+	for _, info := range c.expected() {
+		id := packIDOf(info)
+		if _, listed := before[id]; !listed || vanished[id] != nil {
+			look = append(look, info)
+		}
+	}
+	if err := c.readDirectories(ctx, look); err != nil {
+		return err
+	}
+	for id, err := range c.vanished {
+		if vanished[id] != nil { // it did not go: it is listed all the time
+			c.broken[id] = true
+			c.once(c.packs[id].Name, err)
+			delete(c.vanished, id)
+		}
+	}
+	return nil
 }
 
 // saidToHave reports whether a pack that is there, and whose directory can't
@@ -150,25 +216,34 @@ func (c *checker) saidToHave(ref Ref) (bool, error) {
 	return false, nil
 }
 
-// checkUnproven reads the chunks that only a pack without a directory is said
-// to have.
-func (c *checker) checkUnproven(ctx context.Context) error {
-	for _, id := range c.unproven {
-		_, err := c.Chunk(ctx, Ref{id, chunk.Data})
-		if errors.Is(err, ErrDamage) {
-			c.missing(id, chunk.Data)
-		} else if err != nil {
+// checkAbsent reads the chunks that only a pack without a directory is said to
+// have. All others that no directory has are lost.
+func (c *checker) checkAbsent(ctx context.Context) error {
+	for _, id := range c.absent {
+		said, err := c.saidToHave(Ref{id, chunk.Data})
+		if err != nil {
 			return err
 		}
+		if said {
+			if _, err = c.Chunk(ctx, Ref{id, chunk.Data}); err == nil {
+				continue
+			}
+			if !errors.Is(err, ErrDamage) {
+				return err
+			}
+		}
+		c.missing(id, chunk.Data, nil)
 	}
 	return nil
 }
 
-// missing notes a chunk that no pack has. Chunks that were in the same pack
-// make one problem, as do all of which nobody knows where they were.
-func (c *checker) missing(id chunk.ID, kind chunk.Kind) {
+// missing notes a chunk that no pack has in good condition. Chunks that were in the same
+// pack make one problem, as do all of which nobody knows where they were. why is how
+// reading it failed, if it was read.
+func (c *checker) missing(id chunk.ID, kind chunk.Kind, why error) {
 	object := fmt.Sprintf("%s chunks", kind)
 	err := errors.New("no pack has them, and no index segment says where they were")
+	var d *DamageError
 	if p, ok := c.formerPlace(id); ok {
 		object = packName(p.PackKind, p.Pack)
 		_, there := c.packs[p.Pack]
@@ -177,13 +252,18 @@ func (c *checker) missing(id chunk.ID, kind chunk.Kind) {
 			err = errors.New("the pack is missing")
 		case c.broken[p.Pack]:
 			err = errors.New("the pack is damaged: these chunks can't be read from it")
+		case errors.As(why, &d):
+			object, err = d.Object, d.Err
 		default:
 			err = errors.New("an index segment says that the pack has these chunks, and the pack's directory does not")
 		}
 	}
-	n := c.once(object, err)
-	c.report.Problems[n].Chunks = append(c.report.Problems[n].Chunks, id)
-	c.lost[id] = n
+	f, ok := c.byObject[object]
+	if !ok {
+		f = &finding{Problem: Problem{Object: object, Err: err}, onlyLost: true}
+		c.findings, c.byObject[object] = append(c.findings, f), f
+	}
+	c.lose(id, f)
 }
 
 // formerPlace returns where a chunk that is missing is said to be.

@@ -25,6 +25,10 @@ type mention struct {
 	key, entries, bytes uint64
 }
 
+func mentionOf(seed maphash.Seed, n snapshot.Mention) mention {
+	return mention{n.ID, n.Level, maphash.String(seed, string(n.Key)), n.Entries, n.Bytes}
+}
+
 // checkTrees reads all nodes from the storage, and looks for every data chunk.
 func (c *checker) checkTrees(ctx context.Context) error {
 	t := &treeCheck{checker: c, seed: maphash.MakeSeed(), nodes: make(map[mention]bool)}
@@ -43,12 +47,11 @@ func (c *checker) checkTrees(ctx context.Context) error {
 
 // Enter implements snapshot.Visitor.
 func (t *treeCheck) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
-	m := mention{n.ID, n.Level, maphash.String(t.seed, string(n.Key)), n.Entries, n.Bytes}
+	m := mentionOf(t.seed, n)
 	if t.nodes[m] {
 		return false
 	}
 	t.nodes[m] = true
-	t.chunks[n.ID] |= needed
 	return true
 }
 
@@ -60,29 +63,37 @@ func (t *treeCheck) Extent(_ *snapshot.Entry, x snapshot.Extent) error {
 	}
 	t.chunks[x.Chunk] = was | needed
 	t.report.Chunks++
-	if was&housed != 0 {
-		return nil
-	}
-	said, err := t.saidToHave(Ref{x.Chunk, chunk.Data})
-	if err != nil {
-		return err
-	}
-	if said {
-		t.unproven = append(t.unproven, x.Chunk)
-	} else {
-		t.missing(x.Chunk, chunk.Data)
+	if was&housed == 0 {
+		t.absent = append(t.absent, x.Chunk)
 	}
 	return nil
 }
 
 // Bad implements snapshot.Visitor.
-func (t *treeCheck) Bad(id chunk.ID, _ *snapshot.Entry, err error) error {
-	if !errors.Is(err, ErrDamage) && !errors.Is(err, seal.ErrDamaged) {
+func (t *treeCheck) Bad(id chunk.ID, e *snapshot.Entry, err error) error {
+	kind := chunk.Node
+	if e != nil {
+		kind = chunk.List
+	}
+	return t.badNode(id, kind, err)
+}
+
+// badNode notes a node that can't be had, or whose contents are wrong.
+func (c *checker) badNode(id chunk.ID, kind chunk.Kind, err error) error {
+	switch {
+	case errors.Is(err, ErrDamage):
+		if c.lost[id] == nil {
+			c.missing(id, kind, err)
+		}
+		return nil
+	case !errors.Is(err, seal.ErrDamaged):
 		return err
 	}
-	n := t.problem("tree node "+id.Short(), err)
-	t.report.Problems[n].Chunks = append(t.report.Problems[n].Chunks, id)
-	t.lost[id] = n
+	// Whoever wrote it did so, or what names it says what it is not.
+	object := "tree node " + id.Short()
+	f := c.once(object, err)
+	f.onlyLost = true
+	c.lose(id, f)
 	return nil
 }
 

@@ -93,3 +93,9 @@ func (r *Repository) AddSlotIn(ctx context.Context, n NewSlot, domain uint32) er
 	_, err = r.AddSlot(ctx, n)
 	return err
 }
+
+// SaveVerifiedEvery says after how many bytes of packs the memory of them is saved.
+func (r *Repository) SaveVerifiedEvery(n int64) { r.saveEvery = n }
+
+// Use makes the repository use another view of its storage.
+func (r *Repository) Use(b backend.Interface) { r.storage = b }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,10 +22,36 @@ import (
 // maxSegment bounds an index segment: some 4 million chunks.
 const maxSegment = 256 << 20
 
+// indexLoads counts how often the segments were listed and absorbed.
+type indexLoads struct {
+	sync.Mutex // held while it is done: an older listing must not take away what a newer one brought
+	begun      atomic.Int64
+	done       int64 // number of the last one that came to its end
+}
+
+// refreshIndex is loadIndex for one of many readers that miss something at the same
+// time: it is content with what another one did, if that began after it was asked.
+func (r *Repository) refreshIndex(ctx context.Context) error {
+	asked := r.loads.begun.Load()
+	r.loads.Lock()
+	defer r.loads.Unlock()
+	if r.loads.done > asked {
+		return nil
+	}
+	return r.loadIndexOnce(ctx, nil)
+}
+
 // loadIndex absorbs the segments that the local index lacks and lets go of
 // those that are gone. A segment that is damaged or signed by nobody of
 // account is only a hint lost; bad, if it isn't nil, hears of it.
 func (r *Repository) loadIndex(ctx context.Context, bad func(name string, err error)) error {
+	r.loads.Lock()
+	defer r.loads.Unlock()
+	return r.loadIndexOnce(ctx, bad)
+}
+
+func (r *Repository) loadIndexOnce(ctx context.Context, bad func(name string, err error)) error {
+	number := r.loads.begun.Add(1)
 	stored, err := r.listSegments(ctx, bad)
 	if err != nil {
 		return err
@@ -40,6 +67,9 @@ func (r *Repository) loadIndex(ctx context.Context, bad func(name string, err er
 			}
 		case errors.Is(err, index.ErrLost) && try < 2:
 			// It was found damaged and emptied: fill it again.
+		case err == nil:
+			r.loads.done = number
+			return nil
 		default:
 			return err
 		}
@@ -237,19 +267,25 @@ func (r *Repository) readDirectory(ctx context.Context, info backend.Info) ([]pa
 	return entries, nil
 }
 
-// findOrphans reads, once, the directories of the packs that no segment knows.
-// It makes the loss of segments cost time instead of data.
-func (r *Repository) findOrphans(ctx context.Context) error {
+// orphans are the packs that no segment knows, by what they hold.
+type orphans struct {
+	places map[chunk.ID][]index.Place
+	as     pruneState // when they were looked for
+}
+
+// findOrphans reads the directories of the packs that no segment knows, unless that was
+// done in the same state. It makes the loss of segments cost time instead of data.
+func (r *Repository) findOrphans(ctx context.Context, as pruneState) error {
 	r.orphansMu.Lock()
 	defer r.orphansMu.Unlock()
-	if r.orphans.Load() != nil {
+	if o := r.orphans.Load(); o != nil && o.as == as {
 		return nil
 	}
 	found, err := r.readOrphans(ctx)
 	if err != nil {
 		return err // and the next who asks tries again
 	}
-	r.orphans.Store(&found)
+	r.orphans.Store(&orphans{found, as})
 	return nil
 }
 
@@ -314,8 +350,8 @@ func (r *Repository) places(dst []index.Place, id chunk.ID) ([]index.Place, erro
 	if err != nil {
 		return dst, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 	}
-	if orphans := r.orphans.Load(); orphans != nil {
-		dst = append(dst, (*orphans)[id]...)
+	if o := r.orphans.Load(); o != nil {
+		dst = append(dst, o.places[id]...)
 	}
 	return dst, nil
 }

@@ -288,7 +288,7 @@ func (c *cell) reads(ctx context.Context, r *repo.Repository, report *repo.Repor
 func names(report *repo.Report, file string) bool {
 	return slices.ContainsFunc(report.Problems, func(p repo.Problem) bool {
 		return slices.ContainsFunc(p.Files, func(x repo.DamagedFile) bool {
-			return x.Path == "/"+file || strings.HasPrefix(x.Path, "(a part of the tree")
+			return x.Path == "/"+file || strings.HasPrefix(x.Path, "(") // of the tree
 		})
 	})
 }

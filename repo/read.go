@@ -151,43 +151,98 @@ func (r *Repository) Chunk(ctx context.Context, ref Ref) ([]byte, error) {
 	return slices.Clone(p), nil
 }
 
-// readSomewhere tries all places of a chunk. If none is good it reads the
-// index again, since prune may have moved the chunk, and at last looks into
-// the packs that no segment knows. failed is an error met before.
+// pruneState tells the times before, in and after a prune apart: the condemned list
+// changes before it deletes the first pack and after the last. It is the zero value while
+// that can't be read, which is no reason not to go on reading chunks.
+type pruneState [pruneStateSize]byte
+
+// pruneStateSize is the header, which has no salt, with the generation and the phase. The
+// rest can be many megabytes.
+const pruneStateSize = seal.HeaderSize + 8 + 1
+
+func (r *Repository) pruneState(ctx context.Context) (s pruneState) {
+	if r.storage.ReadAt(ctx, condemnedName, s[:], 0) != nil {
+		return pruneState{}
+	}
+	return s
+}
+
+// maxRounds is how often readers begin anew because a prune goes on beside them.
+// Each of its steps takes longer than a round.
+const maxRounds = 10
+
+// errNowhere: no place that is known, and was not tried before, has the chunk.
+var errNowhere = errors.New("the chunk is nowhere")
+
+// search is the reading of one chunk from wherever it is.
+type search struct {
+	*Repository
+	ref    Ref
+	buf    *buffers
+	tried  map[index.Place]bool
+	failed error
+}
+
+// try tries the places that are known.
+func (s *search) try(ctx context.Context) ([]byte, error) {
+	places, err := s.places(nil, s.ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		if p.Entry.Kind != s.ref.Kind || s.tried[p] {
+			continue
+		}
+		s.tried[p] = true
+		plain, err := s.readPlace(ctx, p, s.buf)
+		if err == nil || !errors.Is(err, ErrDamage) {
+			return plain, err
+		}
+		s.failed = errors.Join(s.failed, err)
+	}
+	return nil, errNowhere
+}
+
+// round looks for new places, and tries them: first those that segments name, as prune
+// may have moved the chunk, then those in packs that no segment knows.
+func (s *search) round(ctx context.Context, in pruneState) ([]byte, error) {
+	if err := s.refreshIndex(ctx); err != nil {
+		return nil, err
+	}
+	if plain, err := s.try(ctx); !errors.Is(err, errNowhere) {
+		return plain, err
+	}
+	if err := s.findOrphans(ctx, in); err != nil {
+		return nil, err
+	}
+	return s.try(ctx)
+}
+
+// readSomewhere tries all places of a chunk, then looks for others: twice, and again
+// while prunes go on. A segment can be superseded, and deleted, between its listing and its
+// reading, and another program that uses this machine's index can take from it what
+// that has not yet seen. failed is an error met before.
 func (r *Repository) readSomewhere(ctx context.Context, ref Ref, b *buffers, failed error) ([]byte, error) {
-	refresh := []func(context.Context) error{
-		func(context.Context) error { return nil },
-		func(ctx context.Context) error { return r.loadIndex(ctx, nil) },
-		r.findOrphans,
+	s := &search{Repository: r, ref: ref, buf: b, tried: make(map[index.Place]bool), failed: failed}
+	plain, err := s.try(ctx)
+	if !errors.Is(err, errNowhere) {
+		return plain, err
 	}
-	tried := make(map[index.Place]bool)
-	for _, step := range refresh {
-		if err := step(ctx); err != nil {
-			return nil, err
+	was := r.pruneState(ctx)
+	for n := 1; n <= maxRounds; n++ {
+		if plain, err := s.round(ctx, was); !errors.Is(err, errNowhere) {
+			return plain, err
 		}
-		places, err := r.places(nil, ref.ID)
-		if err != nil {
-			return nil, err
+		is := r.pruneState(ctx)
+		if n > 1 && is == was {
+			break
 		}
-		for _, p := range places {
-			if p.Entry.Kind != ref.Kind || tried[p] {
-				continue
-			}
-			tried[p] = true
-			plain, err := r.readPlace(ctx, p, b)
-			if err == nil {
-				return plain, nil
-			}
-			if !errors.Is(err, ErrDamage) {
-				return nil, err
-			}
-			failed = errors.Join(failed, err)
-		}
+		was = is
 	}
-	if failed == nil {
-		failed = errors.New("no pack has it")
+	if s.failed == nil {
+		s.failed = errors.New("no pack has it")
 	}
-	return nil, damaged(fmt.Sprintf("%s chunk %s", ref.Kind, ref.ID.Short()), failed)
+	return nil, damaged(fmt.Sprintf("%s chunk %s", ref.Kind, ref.ID.Short()), s.failed)
 }
 
 // located is a wanted chunk with the place to read it from.

@@ -60,9 +60,10 @@ func (r *Repository) Repair(ctx context.Context, o RepairOptions) (*RepairReport
 		truly: make(map[pack.ID][]index.SegmentID), named: make(map[pack.ID][]index.SegmentID),
 		vouched: make(map[pack.ID]bool), proven: make(map[pack.ID]bool),
 		bad: make(map[pack.ID]*badPack), suspects: make(map[pack.ID]bool),
+		verified: r.openVerified(),
 	}
 	p.saved = newRescue(p)
-	err := p.run(ctx)
+	err := errors.Join(p.run(ctx), p.verified.save())
 	report := &RepairReport{Fixes: p.fixes}
 	if err != nil {
 		return report, err
@@ -90,6 +91,7 @@ type repairer struct {
 	bad      map[pack.ID]*badPack
 	suspects map[pack.ID]bool // to be read, as a chunk could not be
 	saved    *rescue
+	verified *verified
 }
 
 // badPack is a pack to condemn.

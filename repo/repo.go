@@ -105,8 +105,10 @@ type Repository struct {
 
 	// orphans is the index of packs that no segment knows, read from their
 	// directories when a chunk was not found otherwise; nil before that.
-	orphans   atomic.Pointer[map[chunk.ID][]index.Place]
+	orphans   atomic.Pointer[orphans]
 	orphansMu sync.Mutex // held while they are read
+	saveEvery int64      // bytes of packs; tests set it
+	loads     indexLoads
 
 	omit step // of the protocol, by tests
 }

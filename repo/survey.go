@@ -153,7 +153,7 @@ func (p *repairer) readPacks(ctx context.Context) error {
 			candidates = append(candidates, info)
 		}
 	}
-	sample, err := p.sample(candidates, p.opts.Read)
+	sample, err := p.verified.sample(candidates, p.opts.Read)
 	if err != nil {
 		return err
 	}
@@ -172,6 +172,9 @@ func (p *repairer) prove(ctx context.Context, info backend.Info) error {
 	id := packIDOf(info)
 	s, err := p.readPack(ctx, info)
 	if err != nil {
+		return err
+	}
+	if err := p.verified.note(info, s.err == nil); err != nil {
 		return err
 	}
 	if s.err == nil {
