@@ -5,10 +5,10 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/internal/termui"
 	"github.com/cairn-backup/cairn/repo"
 )
@@ -18,7 +18,7 @@ func (p *program) checkCommand() *cli.Command {
 		Name:  "check",
 		Usage: "verify that everything is there, and readable",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "read-data", Usage: "read and authenticate the packs too: all of them, or with =`N%|SIZE` so much, chosen at random"},
+			&cli.StringFlag{Name: "read-data", Usage: "read and authenticate the packs too: all of them, or with =`N%|SIZE` so much, first what this machine has not read for the longest time, so that repeated checks read everything"},
 		},
 		Action: p.check,
 	}
@@ -104,6 +104,8 @@ func (p *program) checkDone(report *repo.Report) error {
 		p.json.Write("summary", map[string]any{
 			"problems": len(report.Problems), "leftovers": len(report.Leftovers), "snapshots": report.Snapshots, "nodes": report.Nodes,
 			"chunks": report.Chunks, "packs": report.Packs, "pack_bytes": report.PackBytes, "read_packs": report.ReadPacks, "read_bytes": report.ReadBytes,
+			"affected_snapshots": report.Affected, "oldest_verification": stampOrNull(report.Verified.Oldest),
+			"unverified_packs": report.Verified.Never, "unverified_bytes": report.Verified.NeverBytes,
 		})
 	}
 	p.printf("checked %s, %s, %s, %s of %s\n", plural(int64(report.Snapshots), "snapshot"), plural(int64(report.Nodes), "tree node"),
@@ -113,12 +115,42 @@ func (p *program) checkDone(report *repo.Report) error {
 	} else {
 		p.printf("the contents of packs were not read; --read-data does that\n")
 	}
+	if report.Packs > 0 {
+		p.printf("%s\n", verifiedLine(report.Verified, time.Now()))
+	}
 	if len(report.Problems) > 0 {
-		return &hintError{&statusError{statusDamage, fmt.Errorf("%s found; what is not named above is intact", plural(int64(len(report.Problems)), "problem"))},
+		found := plural(int64(len(report.Problems)), "problem") + " found"
+		if report.Affected > 0 {
+			found += fmt.Sprintf(", in %s of %s", termui.Count(int64(report.Affected)), plural(int64(report.Snapshots), "snapshot"))
+		}
+		return &hintError{&statusError{statusDamage, fmt.Errorf("%s; what is not named above is intact", found)},
 			"cairn repair mends what can be mended, and makes the next snapshot store again what is lost; cairn restore --allow-damaged gives what is left of a file"}
 	}
 	p.printf("no problems were found\n")
 	return nil
+}
+
+// verifiedLine says what this machine knows of the contents of packs.
+func verifiedLine(v repo.Verification, now time.Time) string {
+	switch {
+	case v.Oldest.IsZero():
+		return "verified by this machine: no pack yet"
+	case v.Never > 0:
+		return fmt.Sprintf("verified by this machine: all but %s of %s, the oldest %s", plural(int64(v.Never), "pack"), termui.Size(v.NeverBytes), ago(v.Oldest, now))
+	}
+	return "verified by this machine: all packs, the oldest " + ago(v.Oldest, now)
+}
+
+func ago(t, now time.Time) string {
+	return fmt.Sprintf("%s ago (%s)", termui.Duration(max(now.Sub(t), 0).Truncate(time.Second)), termui.Time(t))
+}
+
+// stampOrNull is a time for programs, null if it is zero.
+func stampOrNull(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return stamp(t)
 }
 
 func (p *program) printProblem(pr repo.Problem) {
@@ -134,12 +166,19 @@ func (p *program) printProblem(pr repo.Problem) {
 		for _, id := range pr.Chunks {
 			chunks = append(chunks, id.String())
 		}
-		p.json.Write("problem", map[string]any{"object": pr.Object, "message": what, "chunks": chunks, "files": files, "more_files": pr.MoreFiles})
+		snapshots := []string{}
+		for _, id := range pr.Snapshots {
+			snapshots = append(snapshots, id.String())
+		}
+		p.json.Write("problem", map[string]any{
+			"object": pr.Object, "message": what, "chunks": chunks, "files": files, "more_files": pr.MoreFiles,
+			"snapshots": snapshots, "more_snapshots": pr.MoreSnapshots,
+		})
 		return
 	}
 	fmt.Fprintf(p.Stderr, "damaged: %s\n", termui.Clean(pr.Object+": "+what))
 	if n := len(pr.Chunks); n > 0 {
-		fmt.Fprintf(p.Stderr, "  %s lost: %s\n", plural(int64(n), "chunk"), shortChunks(pr.Chunks))
+		fmt.Fprintf(p.Stderr, "  %s lost: %s\n", plural(int64(n), "chunk"), short(pr.Chunks, n))
 	}
 	for _, f := range pr.Files {
 		others := ""
@@ -151,16 +190,19 @@ func (p *program) printProblem(pr repo.Problem) {
 	if pr.MoreFiles > 0 {
 		fmt.Fprintf(p.Stderr, "  and by %s\n", plural(int64(pr.MoreFiles), "more file"))
 	}
+	if n := len(pr.Snapshots) + pr.MoreSnapshots; n > 0 {
+		fmt.Fprintf(p.Stderr, "  in %s: %s\n", plural(int64(n), "snapshot"), short(pr.Snapshots, n))
+	}
 }
 
-// shortChunks names some chunks; --json names all.
-func shortChunks(ids []chunk.ID) string {
-	const some = 4
+// short names the first of n IDs; --json names more.
+func short[ID interface{ Short() string }](ids []ID, n int) string {
+	const some = 8
 	var names []string
 	for _, id := range ids[:min(len(ids), some)] {
 		names = append(names, id.Short())
 	}
-	if len(ids) > some {
+	if n > len(names) {
 		names = append(names, "...")
 	}
 	return strings.Join(names, " ")

@@ -17,7 +17,7 @@ func (p *program) repairCommand() *cli.Command {
 		Name:  "repair",
 		Usage: "rebuild the index from packs, save what is good in damaged packs, and say what is lost",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "read-data", Usage: "read the packs too, to find damage inside of them: all of them, or with =`N%|SIZE` so much, chosen at random"},
+			&cli.StringFlag{Name: "read-data", Usage: "read the packs too, to find damage inside of them: all of them, or with =`N%|SIZE` so much, first what this machine has not read for the longest time"},
 			&cli.BoolFlag{Name: "forget-lost", Usage: "give up snapshots whose manifests are lost for good, so that nothing asks for them any more"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "print what would be done, and do nothing"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask before --forget-lost"},
