@@ -91,6 +91,7 @@ var _ backend.Full = (*meanwhile)(nil)
 type besides struct {
 	*world
 	keep, drop snapshot.ID
+	nodes      []string // packs with what only the dropped one needs
 	files      files
 }
 
@@ -99,6 +100,7 @@ func newBesides(t *testing.T) *besides {
 	w.files = w.someFiles()
 	w.files["listed"] = w.random.bytes((maxInline + 2) * blockSize)
 	w.drop = w.mustBackup(w.stranger(admin), "dropped", files{"only here": w.random.bytes(3 * blockSize), "block": w.files["block"], "small": w.files["small"]})
+	w.nodes = w.names("meta/")
 	w.keep = w.mustBackup(w.stranger(admin), "kept", w.files)
 	return w
 }
@@ -121,6 +123,9 @@ func (w *besides) happens(what string) (steps []func()) {
 	case "forget":
 		steps = append(steps, func() { w.must(r.Forget(context.Background(), protocol.Forgotten{ID: w.drop})) })
 		move()
+	case "forget alone":
+		steps = append(steps, func() { w.must(r.Forget(context.Background(), protocol.Forgotten{ID: w.drop})) },
+			func() { w.delete(w.nodes...) }, func() { w.delete("snapshots/" + w.drop.String()) })
 	case "real prune":
 		steps = append(steps, func() { w.must(r.Forget(context.Background(), protocol.Forgotten{ID: w.drop})) })
 		steps = append(steps, func() {
@@ -130,12 +135,13 @@ func (w *besides) happens(what string) (steps []func()) {
 				w.Errorf("the prune did %+v", report)
 			}
 		})
-	case "snapshot":
-		steps = append(steps, func() { w.mustBackup(r, "new", files{"new": w.random.bytes(2 * blockSize), "small": w.files["small"]}) })
-		steps = append(steps, func() {
-			w.mustBackup(r, "newer", files{"newer": w.random.bytes(2 * blockSize), "small": w.files["small"]})
-		})
-		move()
+	case "snapshot", "snapshot alone":
+		for _, name := range []string{"new", "newer"} {
+			steps = append(steps, func() { w.mustBackup(r, name, files{name: w.random.bytes(2 * blockSize), "small": w.files["small"]}) })
+		}
+		if what == "snapshot" {
+			move()
+		}
 	}
 	return steps
 }
@@ -144,7 +150,7 @@ func (w *besides) happens(what string) (steps []func()) {
 // each at a random one. With SOAK set it tries every operation, else some.
 func (w *besides) beside(t *testing.T, what string, read func(w *besides, b backend.Interface)) {
 	plain := &meanwhile{Mem: w.storage.Clone()}
-	read(&besides{w.on(t, plain.Mem), w.keep, w.drop, w.files}, plain)
+	read(&besides{w.on(t, plain.Mem), w.keep, w.drop, w.nodes, w.files}, plain)
 	total := plain.done
 	rng := rand.New(rand.NewPCG(1, 2))
 	stride := 4 * step
@@ -153,7 +159,7 @@ func (w *besides) beside(t *testing.T, what string, read func(w *besides, b back
 	}
 	for n := 0; n < 2*total; n += stride {
 		m := &meanwhile{Mem: w.storage.Clone(), at: make(map[int][]func())}
-		w := &besides{w.on(t, m.Mem), w.keep, w.drop, w.files}
+		w := &besides{w.on(t, m.Mem), w.keep, w.drop, w.nodes, w.files}
 		steps := w.happens(what)
 		when := make([]int, len(steps))
 		for i := range when {
@@ -189,6 +195,25 @@ func TestCheckBeside(t *testing.T) {
 					}
 				})
 			}
+		})
+	}
+}
+
+// What is lost is found all the same, and nothing else.
+func TestCheckBesideFindsDamage(t *testing.T) {
+	for _, what := range []string{"forget alone", "snapshot alone"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newBesides(t)
+			lost := w.homeOf(w.dataChunk(w.keep)).name
+			w.delete(lost)
+			w.beside(t, what, func(w *besides, b backend.Interface) {
+				report, err := w.through(b, admin).Check(t.Context(), all)
+				w.must(err)
+				if len(report.Problems) != 1 || report.Problems[0].Object != lost || !slices.Contains(report.Problems[0].Snapshots, w.keep) {
+					t.Errorf("without %s the check says %+v", lost, report.Problems)
+				}
+			})
 		})
 	}
 }
