@@ -14,7 +14,7 @@ import (
 
 // verify reads the packs that snapshots need and for which the admin does not vouch, and
 // signs for those that are good. From then on all writers share what is in them.
-func (p *pruner) verify(ctx context.Context) error {
+func (p *pruner) verify(ctx context.Context) (err error) {
 	var todo []*prunedPack
 	for _, f := range p.packs {
 		if f.isLive() && !f.vouched && !f.recent && (!f.cold || p.opts.Cold) {
@@ -23,12 +23,14 @@ func (p *pruner) verify(ctx context.Context) error {
 	}
 	slices.SortFunc(todo, func(a, b *prunedPack) int { return a.id.Compare(b.id) })
 	segments := newSegments(p.Repository)
+	known := p.openVerified()
+	defer func() { err = errors.Join(err, known.save()) }()
 	for n, f := range todo {
 		if p.opts.MaxVerify > 0 && p.report.Verified.Bytes+f.size > p.opts.MaxVerify {
 			break
 		}
 		p.progress("packs of other writers", int64(n), int64(len(todo)))
-		if err := p.countersign(ctx, f, segments); err != nil {
+		if err := p.countersign(ctx, f, known, segments); err != nil {
 			return err
 		}
 	}
@@ -42,10 +44,13 @@ func (p *pruner) verify(ctx context.Context) error {
 }
 
 // countersign reads a pack and, if it is good, names it in a segment.
-func (p *pruner) countersign(ctx context.Context, f *prunedPack, segments segmentWriters) error {
+func (p *pruner) countersign(ctx context.Context, f *prunedPack, known *verified, segments segmentWriters) error {
 	info := backend.Info{Name: packName(f.kind, f.id), Size: f.size}
 	s, err := p.readPack(ctx, info)
 	if err != nil {
+		return err
+	}
+	if err := known.note(info, s.err == nil); err != nil {
 		return err
 	}
 	if s.err != nil {
