@@ -40,8 +40,8 @@ fuzz: ## run each fuzz target for FUZZTIME (30s), going on from what the last ru
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
 soak: test-deps ## kill and fail everything SOAK (500) times: five minutes to half an hour
-	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync)$$' \
-	  ./internal/crash ./backend/local ./cmd/cairn > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
+	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync|TestModel)$$' \
+	  ./internal/crash ./internal/model ./backend/local ./cmd/cairn > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
 	@grep -E '^(ok|FAIL)|SKIP|killed|cuts of the power' soak.log
 
 test-deps: # install what tests need and this machine lacks

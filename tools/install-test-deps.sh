@@ -23,6 +23,7 @@ mkfs.ext4 e2fsprogs
 setcap   libcap2-bin
 bsdtar   libarchive-tools
 zstd     zstd
+spin     spin
 '
 PATH+=:/usr/sbin:/sbin # an ordinary user has mkfs there too
 [[ "${1:-}" != --bench ]] || needs+='
