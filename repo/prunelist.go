@@ -170,6 +170,10 @@ func (p *pruner) await(ctx context.Context, waited []protocol.LeaseID) (ended bo
 		if !p.opts.Wait {
 			return false, nil
 		}
+		// Another prune may wait too, and must not wait for this one.
+		if err := p.release(ctx); err != nil {
+			return false, err
+		}
 		p.progress("running snapshots", 0, int64(len(running)))
 		select {
 		case <-ctx.Done():
