@@ -259,14 +259,14 @@ func (r *Repository) badSlots(ctx context.Context, fn func(s config.Slot, err er
 // readChain reads the chain of manifests, twice if anything is wrong with it: a snapshot that
 // is committed while they are listed can be in no listing, and yet be linked to.
 func (c *checker) readChain(ctx context.Context) (err error) {
-	if c.set, err = c.Snapshots(ctx); err != nil || len(c.set.Damage) == 0 {
+	if c.set, err = c.readSnapshots(ctx, nil); err != nil || len(c.set.Damage) == 0 {
 		return err
 	}
 	before := make(map[string]bool)
 	for _, err := range c.set.Damage {
 		before[damagedObject(err)] = true
 	}
-	if c.set, err = c.Snapshots(ctx); err != nil {
+	if c.set, err = c.readSnapshots(ctx, nil); err != nil {
 		return err
 	}
 	c.set.Damage = slices.DeleteFunc(c.set.Damage, func(err error) bool { return !before[damagedObject(err)] })

@@ -79,7 +79,7 @@ func (c *checker) findFiles(ctx context.Context) error {
 // dropForgotten takes out of the set the snapshots that were forgotten since, with what is
 // wrong with their manifests, and reports whether there are any.
 func (c *checker) dropForgotten(ctx context.Context) (some bool, err error) {
-	now, err := c.Snapshots(ctx)
+	now, err := c.readSnapshots(ctx, nil)
 	if err != nil {
 		return false, err
 	}

@@ -121,5 +121,6 @@ func (r *Repository) committedBy(ctx context.Context, l *leaseState, end *protoc
 	if by != info.Signer && by != r.config.Admin {
 		return nil, damaged(leasesPrefix+lease+"/end", fmt.Errorf("signed by %s, but the manifest in it by %s", by.Short(), info.Signer.Short()))
 	}
+	info.Stored = l.endedAt
 	return info, nil
 }

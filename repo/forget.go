@@ -64,7 +64,7 @@ func (p *repairer) forgetLost(ctx context.Context) error {
 			return fmt.Errorf("store tombstone: %w", err)
 		}
 	}
-	p.set, err = p.Snapshots(ctx)
+	p.set, err = p.readSnapshots(ctx, nil)
 	return err
 }
 
@@ -77,7 +77,7 @@ const tombstoneSize = 1 << 16
 // may link to; and what is not listed may be there all the same.
 func (p *repairer) lostForGood(ctx context.Context) (lost []snapshot.ID, err error) {
 	before := p.lostManifests()
-	if p.set, err = p.Snapshots(ctx); err != nil {
+	if p.set, err = p.readSnapshots(ctx, nil); err != nil {
 		return nil, err
 	}
 	for _, id := range p.lostManifests() {

@@ -206,6 +206,7 @@ type leaseState struct {
 	ended    bool
 	began    time.Time // of the oldest object
 	modified time.Time // of the newest object
+	endedAt  time.Time // modified of the end
 	objects  []string
 }
 
@@ -234,7 +235,9 @@ func (r *Repository) listLeases(ctx context.Context) (map[string]*leaseState, er
 		}
 		s.objects = append(s.objects, info.Name)
 		s.begun = s.begun || object == "begin"
-		s.ended = s.ended || object == "end"
+		if object == "end" {
+			s.ended, s.endedAt = true, info.Modified
+		}
 		if s.began.IsZero() || info.Modified.Before(s.began) {
 			s.began = info.Modified
 		}

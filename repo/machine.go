@@ -130,5 +130,8 @@ func (r *Repository) closeMachine() error {
 	if r.spare != "" {
 		errs = append(errs, os.RemoveAll(r.spare))
 	}
+	if err := r.tolerate(r.saveKnown()); err != nil {
+		r.opts.Observer.warn(err) // it only spares time
+	}
 	return errors.Join(append(errs, r.cache.Close())...)
 }

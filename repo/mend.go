@@ -106,7 +106,7 @@ func (p *repairer) mendManifests(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	p.set, err = p.Snapshots(ctx)
+	p.set, err = p.readSnapshots(ctx, nil)
 	return err
 }
 

@@ -150,7 +150,7 @@ func (p *repairer) learn(ctx context.Context) (err error) {
 	if err := p.loadIndex(ctx, func(string, error) {}); err != nil {
 		return err
 	}
-	p.set, err = p.Snapshots(ctx)
+	p.set, err = p.readSnapshots(ctx, nil)
 	return err
 }
 

@@ -96,8 +96,9 @@ type Repository struct {
 
 	cache  *cache.Dir
 	local  atomic.Pointer[index.Local] // see index
-	moving sync.Mutex                  // held while the local index is moved
-	spare  string                      // the folder that it was moved to, if it was
+	known  atomic.Pointer[knownManifests]
+	moving sync.Mutex // held while the local index is moved
+	spare  string     // the folder that it was moved to, if it was
 
 	decoder *pack.Decoder
 	hashers map[seal.Place]*chunk.Hasher

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/repo/protocol"
@@ -23,10 +24,13 @@ type Snapshot struct {
 	Open   snapshot.Open // what every key can read
 	Signer seal.Signer
 	Place  seal.Place
+	// Stored is when the storage got it, by the storage's own clock.
+	Stored time.Time
 	// Body is nil until LoadBody.
 	Body *snapshot.Body
 
-	object []byte
+	object []byte // nil if it was known: see manifestOf
+	body   []byte // the closed part, if it was known
 }
 
 // SnapshotSet is the state of the chain of manifests at one time.
@@ -44,6 +48,8 @@ type SnapshotSet struct {
 	// Uncopied are committed snapshots whose manifest stands only in the
 	// end of a lease, because their writer died in the last step.
 	Uncopied []snapshot.ID
+	// tombstones are the runs that forgot, in no particular order.
+	tombstones []*protocol.Tombstone
 }
 
 // Get returns a snapshot.
@@ -110,8 +116,13 @@ func (s *SnapshotSet) heads() []snapshot.ID {
 
 // Snapshots reads the chain of manifests: manifests, tombstones, and leases
 // that ended with a commit. What can't be read is in the set's Damage, not an
-// error.
+// error. What this key has verified before on this machine is not read again.
 func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
+	return r.readSnapshots(ctx, r.loadKnown())
+}
+
+// readSnapshots is Snapshots with what is known, nil to verify all manifests.
+func (r *Repository) readSnapshots(ctx context.Context, known *knownManifests) (*SnapshotSet, error) {
 	set := &SnapshotSet{
 		byID: make(map[snapshot.ID]*Snapshot), hidden: make(map[snapshot.ID]bool), buried: make(map[snapshot.ID]bool), Forgotten: make(map[snapshot.ID][]snapshot.ID),
 	}
@@ -119,7 +130,7 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	// and takes the lease away only after that. In the other order a snapshot
 	// could slip through between the two listings.
 	if !r.does(stepLeasesFirst) {
-		if err := r.readManifests(ctx, set); err != nil {
+		if err := r.readManifests(ctx, set, known); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +143,7 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 		return nil, err
 	}
 	if r.does(stepLeasesFirst) {
-		if err := r.readManifests(ctx, set); err != nil {
+		if err := r.readManifests(ctx, set, known); err != nil {
 			return nil, err
 		}
 	}
@@ -140,9 +151,13 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 		return nil, err
 	}
 	for id, info := range committed {
-		if _, ok := set.byID[id]; !ok {
+		there, ok := set.byID[id]
+		switch {
+		case !ok:
 			set.byID[id] = info
 			set.Uncopied = append(set.Uncopied, id)
+		case info.Stored.Before(there.Stored):
+			there.Stored = info.Stored
 		}
 	}
 	slices.SortFunc(set.Uncopied, snapshot.ID.Compare)
@@ -158,7 +173,8 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 	return set, r.tolerate(r.rememberHeads(set))
 }
 
-func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error {
+func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet, known *knownManifests) error {
+	listed := make(map[snapshot.ID]bool)
 	for info, err := range r.storage.List(ctx, snapshotsPrefix) {
 		if err != nil {
 			return fmt.Errorf("list snapshots: %w", err)
@@ -166,6 +182,12 @@ func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error 
 		id, err := snapshot.ParseID(strings.TrimPrefix(info.Name, snapshotsPrefix))
 		if err != nil {
 			set.Damage = append(set.Damage, damaged(info.Name, err))
+			continue
+		}
+		listed[id] = true
+		if s := known.get(r, id); s != nil {
+			s.Stored = info.Modified
+			set.byID[id] = s
 			continue
 		}
 		object, err := r.cached(ctx, manifestClass, info.Name, id, maxManifest)
@@ -177,6 +199,10 @@ func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error 
 			if errors.Is(err, seal.ErrNoKey) {
 				err = cmp.Or(r.isOurs(ctx, info.Name, seal.Manifest, object), err)
 			}
+		}
+		if err == nil {
+			set.byID[id].Stored = info.Modified
+			known.add(set.byID[id])
 		}
 		if err != nil {
 			delete(set.byID, id)
@@ -190,7 +216,20 @@ func (r *Repository) readManifests(ctx context.Context, set *SnapshotSet) error 
 			}
 		}
 	}
+	known.retain(listed)
 	return nil
+}
+
+// manifestOf returns the whole manifest of a snapshot.
+func (r *Repository) manifestOf(ctx context.Context, s *Snapshot) ([]byte, error) {
+	if s.object != nil {
+		return s.object, nil
+	}
+	object, err := r.cached(ctx, manifestClass, snapshotsPrefix+s.ID.String(), s.ID, maxManifest)
+	if err == nil {
+		s.object = object
+	}
+	return object, err
 }
 
 // manifestClass is the class of the cache that holds manifests and tombstones.
@@ -226,6 +265,9 @@ func (r *Repository) openManifest(id snapshot.ID, object []byte) (*Snapshot, err
 	if !r.config.MayWrite(m.Signer, m.Header.Place) {
 		return nil, damaged(name, fmt.Errorf("signed by %s, who may not write in %s", m.Signer.Short(), m.Header.Place))
 	}
+	if m.Open.Flags&snapshot.Restored != 0 && m.Signer != r.config.Admin {
+		return nil, damaged(name, fmt.Errorf("signed by %s, but only the admin brings snapshots back", m.Signer.Short()))
+	}
 	return &Snapshot{ID: id, Open: m.Open, Signer: m.Signer, Place: m.Header.Place, object: object}, nil
 }
 
@@ -236,10 +278,25 @@ const bodyClass = "bodies"
 // LoadBody opens the closed part of a snapshot's manifest. A write-only key
 // can do that only for what it wrote itself on this machine; else the error
 // is ErrWriteOnly.
-func (r *Repository) LoadBody(_ context.Context, s *Snapshot) error {
+func (r *Repository) LoadBody(ctx context.Context, s *Snapshot) error {
 	if s.Body != nil {
 		return nil
 	}
+	if s.body != nil {
+		if body, err := snapshot.ParseBody(s.body); err == nil {
+			s.Body = body
+			return nil
+		}
+	}
+	if err := r.openBody(ctx, s); err != nil {
+		return err
+	}
+	r.known.Load().addBody(s)
+	return nil
+}
+
+// openBody opens the closed part of a manifest.
+func (r *Repository) openBody(ctx context.Context, s *Snapshot) error {
 	name := snapshotsPrefix + s.ID.String()
 	if r.private == nil {
 		p, ok := r.cache.Get(bodyClass, s.ID)
@@ -253,7 +310,14 @@ func (r *Repository) LoadBody(_ context.Context, s *Snapshot) error {
 		s.Body = body
 		return nil
 	}
-	m, err := snapshot.OpenManifest(s.object, r.ring)
+	object, err := r.manifestOf(ctx, s)
+	if errors.Is(err, backend.ErrNotExist) {
+		return damaged(name, err)
+	}
+	if err != nil {
+		return err
+	}
+	m, err := snapshot.OpenManifest(object, r.ring)
 	if err != nil {
 		return damaged(name, err)
 	}
@@ -302,6 +366,7 @@ func (r *Repository) applyTombstone(set *SnapshotSet, name string, object []byte
 	if err != nil {
 		return damaged(name, err)
 	}
+	set.tombstones = append(set.tombstones, t)
 	for _, f := range t.Forgotten {
 		set.Forgotten[f.ID] = f.Links
 	}

@@ -97,14 +97,14 @@ func FuzzListNode(f *testing.F) {
 
 func FuzzOpen(f *testing.F) {
 	open := sampleOpen()
-	f.Add(snapshot.EncodeOpen(&open))
-	f.Add(snapshot.EncodeOpen(&snapshot.Open{}))
+	f.Add(open.Encode())
+	f.Add((&snapshot.Open{}).Encode())
 	f.Fuzz(func(t *testing.T, p []byte) {
 		o, err := snapshot.ParseOpen(p)
 		if err != nil {
 			return
 		}
-		if again := snapshot.EncodeOpen(o); !bytes.Equal(again, p) {
+		if again := o.Encode(); !bytes.Equal(again, p) {
 			t.Errorf("%x\nencodes to\n%x", p, again)
 		}
 	})
@@ -140,7 +140,7 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if o, err := snapshot.ParseOpen(snapshot.EncodeOpen(&s.Open)); err != nil || !reflect.DeepEqual(*o, s.Open) {
+		if o, err := snapshot.ParseOpen(s.Open.Encode()); err != nil || !reflect.DeepEqual(*o, s.Open) {
 			t.Errorf("open part %+v does not encode: %v", s.Open, err)
 		}
 		if b, err := s.OpenBody(r.private); err == nil {

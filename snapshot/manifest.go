@@ -35,6 +35,7 @@ const (
 	TimeGiven  Flags = 1 // its time was given by the user
 	Incomplete Flags = 2 // some source data could not be read
 	Imported   Flags = 4 // it was made from another program's backup
+	Restored   Flags = 8 // the admin brought it back after it had been forgotten
 )
 
 // Open is the part of a manifest that every key can read, also a write-only
@@ -125,6 +126,10 @@ func decodeText(d *wire.Decoder) string {
 // pad appends the zero bytes that hide the exact length.
 func pad(b []byte) []byte { return append(b, make([]byte, seal.Padme(len(b))-len(b))...) }
 
+// Encode returns the open part as it is sealed, with its padding. Links are sorted, and
+// all text becomes UTF-8.
+func (o *Open) Encode() []byte { return pad(o.encode()) }
+
 func (o *Open) encode() []byte {
 	b := appendTime(nil, o.Time)
 	b = append(b, byte(o.Flags))
@@ -140,10 +145,11 @@ func (o *Open) encode() []byte {
 	return b
 }
 
-func parseOpen(p []byte) (*Open, error) {
+// ParseOpen reads what Encode wrote.
+func ParseOpen(p []byte) (*Open, error) {
 	d := wire.NewDecoder(p)
 	o := &Open{Time: decodeTime(d), Flags: Flags(d.U8()), Host: decodeText(d), Parent: d.Array32()}
-	if o.Flags > TimeGiven|Incomplete|Imported {
+	if o.Flags > TimeGiven|Incomplete|Imported|Restored {
 		d.Fail("unknown flags %x", o.Flags)
 	}
 	for i := range d.Count(32) {
@@ -275,7 +281,7 @@ func (m *Manifest) Seal(random io.Reader, keys *seal.Keys, public *seal.PublicKe
 		return nil, fmt.Errorf("%s for the header of a manifest", m.Header.Kind)
 	}
 	open, body := m.Open.encode(), m.Body.Encode()
-	if _, err := parseOpen(pad(slices.Clone(open))); err != nil {
+	if _, err := ParseOpen(pad(slices.Clone(open))); err != nil {
 		return nil, err
 	}
 	if _, err := ParseBody(body); err != nil {
@@ -332,7 +338,7 @@ func OpenManifest(object []byte, ring *seal.Keyring) (*Sealed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	open, err := parseOpen(p)
+	open, err := ParseOpen(p)
 	if err != nil {
 		return nil, err
 	}

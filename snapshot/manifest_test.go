@@ -127,7 +127,7 @@ func TestManifestRefusesToSeal(t *testing.T) {
 	r := newRepository(t)
 	for name, change := range map[string]func(*snapshot.Manifest){
 		"kind":    func(m *snapshot.Manifest) { m.Header.Kind = seal.Tombstone },
-		"flags":   func(m *snapshot.Manifest) { m.Open.Flags = 8 },
+		"flags":   func(m *snapshot.Manifest) { m.Open.Flags = 16 },
 		"status":  func(m *snapshot.Manifest) { m.Body.Sources[0].Status = 2 },
 		"level":   func(m *snapshot.Manifest) { m.Body.Root.Level = 255 },
 		"no root": func(m *snapshot.Manifest) { m.Body.Root.ID = chunk.ID{} },
@@ -183,7 +183,7 @@ func TestManifestDamage(t *testing.T) {
 			return p
 		},
 		"another section": func(p []byte) []byte {
-			section, err := seal.SealSection(nil, rand.NewChaCha8([32]byte{1}), r.keys, p[:seal.HeaderSize], snapshot.EncodeOpen(&snapshot.Open{}))
+			section, err := seal.SealSection(nil, rand.NewChaCha8([32]byte{1}), r.keys, p[:seal.HeaderSize], (&snapshot.Open{}).Encode())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -78,7 +78,7 @@ func TestVectors(t *testing.T) {
 		"inner":      {"a node of level 2 with four children", encode(sampleInner())},
 		"list-leaf":  {"a list node of level 0: a chunk of 1 MiB, a hole of 1 TiB, a chunk of 1 byte", encode(list)},
 		"list-inner": {"a list node of level 1 with two children", encode(inner)},
-		"open":       {"the plaintext of a manifest's open part, padded", snapshot.EncodeOpen(&open)},
+		"open":       {"the plaintext of a manifest's open part, padded", open.Encode()},
 		"body":       {"the plaintext of a manifest's closed part, padded", body.Encode()},
 	} {
 		file := filepath.Join("testdata", name+".txt")

@@ -14,6 +14,7 @@ const (
 	FlagTimeGiven  = 1 // the time was given by the user
 	FlagIncomplete = 2
 	FlagImported   = 4
+	FlagRestored   = 8 // brought back by the admin
 )
 
 // A Snapshot is a manifest that is valid and not forgotten.
@@ -90,7 +91,7 @@ func (r *Repo) openManifest(o signed) (Snapshot, error) {
 func parseOpenPart(plain []byte) (p OpenPart, err error) {
 	c := newCursor(plain)
 	p.Time, p.Flags, p.Host, p.Parent = c.i64(), c.u8(), c.text(), c.id()
-	c.require(p.Flags&^(FlagTimeGiven|FlagIncomplete|FlagImported) == 0, "unknown flags %#x", p.Flags)
+	c.require(p.Flags&^(FlagTimeGiven|FlagIncomplete|FlagImported|FlagRestored) == 0, "unknown flags %#x", p.Flags)
 	p.Links = c.ids(c.uvarint())
 	return p, c.endPadded()
 }

@@ -155,7 +155,7 @@ func TestRefuses(t *testing.T) {
 		"begin's padding":          {plain(kindBegin, longer), "padding"},
 		"another lease's beat":     {plain(kindBeat, func(b []byte) []byte { b[0]++; return b }), "another lease"},
 		"beat's number":            {plain(kindBeat, func(b []byte) []byte { b[32]++; return b }), "another number"},
-		"open part's flags":        {plain(kindManifest, func(b []byte) []byte { b[8] = 8; return b }), "unknown flags"},
+		"open part's flags":        {plain(kindManifest, func(b []byte) []byte { b[8] = 16; return b }), "unknown flags"},
 		"segment's padding":        {plain(kindSegment, longer), "padding"},
 		"pack's padding":           {&builder{extraPadding: 64}, "padding"},
 		"chunk's ID":               {&builder{editChunk: func(b []byte) []byte { b[5]++; return b }}, "chunk's ID"},

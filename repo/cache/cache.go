@@ -240,6 +240,28 @@ func (d *Dir) Kept(name string) ([]byte, bool) {
 	return b, err == nil
 }
 
+// KeepSealed keeps contents of at most 32 MiB under a key of the caller's, in place of
+// what was kept under that name. Like Put it does not wait for the disk.
+func (d *Dir) KeepSealed(name string, key [32]byte, contents []byte) error {
+	if d.temporary || len(contents) > maxContents {
+		return nil
+	}
+	if err := writeFile(d.Path(name), d.codec.seal(key, additional(name, [32]byte{}), contents)); err != nil {
+		return fmt.Errorf("write cache: %w", err)
+	}
+	return nil
+}
+
+// KeptSealed returns what KeepSealed kept. What is damaged, or sealed under another
+// key, counts as absent.
+func (d *Dir) KeptSealed(name string, key [32]byte) ([]byte, bool) {
+	b, err := os.ReadFile(d.Path(name))
+	if err != nil {
+		return nil, false
+	}
+	return d.codec.open(key, additional(name, [32]byte{}), b)
+}
+
 // Mismatch is the error of Pin if the repository is not what the machine remembers.
 type Mismatch string
 
