@@ -40,7 +40,7 @@ func TestSameTreeSameRoot(t *testing.T) {
 		roots[1] = w.snap().Root
 		for i, n := range []int{1, 7} {
 			r := w.open("full", w.cache, func(o *repo.Options) { o.Goroutines = n })
-			o, err := ingest.Snapshot(t.Context(), r, ingest.Options{Paths: []string{w.src}, NoParent: true})
+			o, err := ingest.Snapshot(t.Context(), r, ingest.Options{Paths: []string{w.src}, NoParent: true, Now: later})
 			w.must(err)
 			roots[2+i] = o.Root
 		}
@@ -323,7 +323,8 @@ func TestWhichParent(t *testing.T) {
 		o.Streams = []ingest.Stream{{Name: "s", Reader: strings.NewReader("s")}}
 	})
 	// The newest one is that of the greatest time.
-	late := parentOf(a2, on("here", "a"), func(o *ingest.Options) { o.Parent = &a2; o.Time = later().Add(time.Hour) })
+	late := parentOf(a2, on("here", "a"), func(o *ingest.Options) { o.Parent = &a2 })
+	parentOf(late, on("here", "a"), func(o *ingest.Options) { o.Time = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC) })
 	parentOf(late, on("here", "a"))
 	unknown := snapshot.IDOf([]byte("unknown"))
 	if _, err := w.try(t.Context(), func(o *ingest.Options) { o.Parent = &unknown }); err == nil {

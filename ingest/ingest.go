@@ -198,6 +198,9 @@ func (s *session) try(ctx context.Context) (*Result, error) {
 }
 
 func (s *session) run(ctx context.Context) (*Result, error) {
+	if err := s.writer.CheckTime(s.time()); err != nil {
+		return nil, err // before anything is read
+	}
 	if err := s.findParent(ctx); err != nil {
 		return nil, err
 	}
@@ -261,18 +264,24 @@ func (s *session) added() (raw, stored uint64) {
 	return uint64(r), uint64(st)
 }
 
+// time is that of the snapshot.
+func (s *session) time() time.Time {
+	if s.opts.Time.IsZero() {
+		return s.start
+	}
+	return s.opts.Time
+}
+
 func (s *session) commit(ctx context.Context, res *Result) error {
-	when := s.start
 	var flags snapshot.Flags
 	if !s.opts.Time.IsZero() {
-		when = s.opts.Time
 		flags |= snapshot.TimeGiven
 	}
 	if res.Partial {
 		flags |= snapshot.Incomplete
 	}
 	id, err := s.writer.Commit(ctx, repo.NewSnapshot{
-		Time: when, Flags: flags, Host: s.opts.Host, Parent: res.Parent,
+		Time: s.time(), Flags: flags, Host: s.opts.Host, Parent: res.Parent,
 		Body: snapshot.Body{
 			Root: res.Root, User: s.opts.User, Program: s.opts.Program,
 			Start: s.start, End: s.opts.Now(), Tags: s.opts.Tags,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/ingest"
+	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
@@ -97,7 +98,7 @@ func TestRecorded(t *testing.T) {
 	w := newWorld(t)
 	w.write("a", []byte("a"))
 	at := time.Date(2001, 2, 3, 4, 5, 6, 789, time.UTC)
-	clock := time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
+	clock := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	tick := func() time.Time { clock = clock.Add(time.Second); return clock }
 	o := w.clean(func(o *ingest.Options) {
 		o.Tags, o.Host, o.User, o.Program, o.Time, o.Now = []string{"weekly", "a tag", "weekly"}, "the host", "the user", "cairn 1.2", at, tick
@@ -109,15 +110,34 @@ func TestRecorded(t *testing.T) {
 	if body.User != "the user" || body.Program != "cairn 1.2" || !slices.Equal(body.Tags, []string{"a tag", "weekly"}) || body.Root != o.Root {
 		t.Errorf("closed part: %+v", body)
 	}
-	if body.Start.Year() != 2040 || !body.End.After(body.Start) || o.Duration < body.End.Sub(body.Start) {
+	if body.Start.Year() != 2020 || !body.End.After(body.Start) || o.Duration < body.End.Sub(body.Start) {
 		t.Errorf("it took from %v to %v, %v", body.Start, body.End, o.Duration)
 	}
 	if s := source(t, body.Sources, "files", w.src); s.Status != snapshot.Complete {
 		t.Errorf("the source is %+v", s)
 	}
 	o = w.clean(func(o *ingest.Options) { o.Now = tick })
-	if open := w.view(o.ID).info.Open; open.Flags != 0 || open.Time.Year() != 2040 {
+	if open := w.view(o.ID).info.Open; open.Flags != 0 || open.Time.Year() != 2020 {
 		t.Errorf("without a given time: %+v", open)
+	}
+}
+
+// A clock that is wrong by more than an hour is met before anything is read.
+func TestFromTheFuture(t *testing.T) {
+	w := newWorld(t)
+	w.write("a", []byte("a"))
+	before := w.names("")
+	for name, edit := range map[string]func(*ingest.Options){
+		"clock": func(o *ingest.Options) { o.Now = func() time.Time { return time.Now().Add(2 * time.Hour) } },
+		"time":  func(o *ingest.Options) { o.Time = time.Now().Add(2 * time.Hour) },
+	} {
+		o, err := w.try(t.Context(), edit)
+		if !errors.Is(err, repo.ErrClock) || len(o.changes) > 0 {
+			t.Errorf("%s: %v, %v", name, err, o.changes)
+		}
+	}
+	if after := w.names(""); !slices.Equal(after, before) {
+		t.Errorf("left behind: %v", after)
 	}
 }
 

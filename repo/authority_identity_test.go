@@ -171,7 +171,8 @@ func TestAttackTime(t *testing.T) {
 	besieged(t, func(t *testing.T, s *siege) {
 		second := s.mustBackup(s.host(), "second", s.files)
 		for _, at := range []time.Time{time.Unix(0, -1<<63), time.Unix(0, 0), time.Unix(0, 1<<63-1)} {
-			s.evil.publish(func(n *repo.NewSnapshot) { n.Time = at })
+			id, object := s.evil.manifest(func(m *snapshot.Manifest) { m.Open.Time = at })
+			s.evil.put(manifestName(id), object)
 		}
 		var hosts []snapshot.ID
 		for _, info := range s.snapshots(s.stranger(admin)).Newest() {

@@ -37,7 +37,27 @@ func (w *Writer) Commit(ctx context.Context, n NewSnapshot) (snapshot.ID, error)
 	if w.dry {
 		return snapshot.ID{}, nil
 	}
-	manifest, err := w.sealManifest(n)
+	if err := w.fitTime(ctx, &n); err != nil {
+		return snapshot.ID{}, err
+	}
+	id, err := w.publishManifest(ctx, n, w.snapshots.heads())
+	if err != nil {
+		return id, err
+	}
+	w.finishOthers(ctx)
+	if err := w.rememberOwn(id); err != nil {
+		w.repo.opts.Observer.warn(err)
+	}
+	if err := w.repo.cache.Trim(nodeClass, nodeCacheLimit); err != nil {
+		w.repo.opts.Observer.warn(err)
+	}
+	return id, nil
+}
+
+// publishManifest commits a manifest under the writer's lease, or under a new one if
+// that was fenced, and puts it in its place.
+func (w *Writer) publishManifest(ctx context.Context, n NewSnapshot, links []snapshot.ID) (snapshot.ID, error) {
+	manifest, err := w.sealManifest(n, links)
 	if err != nil {
 		return snapshot.ID{}, err
 	}
@@ -63,13 +83,6 @@ func (w *Writer) Commit(ctx context.Context, n NewSnapshot) (snapshot.ID, error)
 		return id, nil
 	}
 	w.lease.clean(ctx, false)
-	w.finishOthers(ctx)
-	if err := w.rememberOwn(id); err != nil {
-		w.repo.opts.Observer.warn(err)
-	}
-	if err := w.repo.cache.Trim(nodeClass, nodeCacheLimit); err != nil {
-		w.repo.opts.Observer.warn(err)
-	}
 	return id, nil
 }
 
@@ -77,11 +90,11 @@ func (w *Writer) Commit(ctx context.Context, n NewSnapshot) (snapshot.ID, error)
 // some 20 million files.
 const nodeCacheLimit = 2 << 30
 
-func (w *Writer) sealManifest(n NewSnapshot) ([]byte, error) {
+func (w *Writer) sealManifest(n NewSnapshot, links []snapshot.ID) ([]byte, error) {
 	r := w.repo
 	m := snapshot.Manifest{
 		Header: seal.Header{Kind: seal.Manifest, Repository: r.id, Place: w.place},
-		Open:   snapshot.Open{Time: n.Time, Flags: n.Flags, Host: n.Host, Parent: n.Parent, Links: w.snapshots.heads()},
+		Open:   snapshot.Open{Time: n.Time, Flags: n.Flags, Host: n.Host, Parent: n.Parent, Links: links},
 		Body:   n.Body,
 	}
 	return m.Seal(r.opts.Random, w.keys, r.config.Public, r.signing)

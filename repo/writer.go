@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,6 +31,7 @@ type Writer struct {
 	dry     bool
 
 	lease     *lease
+	asked     time.Time // the storage's time, when it was asked last; zero: not known
 	condemned map[pack.ID]bool
 	stored    map[pack.ID]int64 // sizes of the packs that were listed after condemned was read, and of own ones
 	snapshots *SnapshotSet
@@ -100,6 +102,9 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, e
 	if !o.DryRun {
 		if w.lease, err = r.takeLease(ctx, o.Host); err != nil {
 			return nil, err
+		}
+		if err := w.askTime(ctx); err != nil {
+			return nil, errors.Join(err, w.Abort(context.WithoutCancel(ctx)))
 		}
 	}
 	if err := w.learn(ctx); err != nil {

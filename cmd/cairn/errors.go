@@ -102,6 +102,8 @@ func hint(err error) string {
 		return "run it where a key with full access is, with its --password-file or --identity-file"
 	case errors.Is(err, repo.ErrFenced):
 		return "run the command again"
+	case errors.Is(err, repo.ErrClock):
+		return "set this machine's clock, or that of the storage, or give a --time that is not in the future; no snapshot was made"
 	case errors.Is(err, seal.ErrNewer):
 		return "install the newest cairn"
 	case errors.Is(err, ingest.ErrIncomplete):

@@ -52,6 +52,10 @@ func New() *Disk { return &Disk{root: newDir()} }
 // nobody uses.
 func (d *Disk) Ops() int { return d.ops }
 
+// epoch is when the first operation takes place; each takes a second. It is far ahead, as
+// programs on the disk go by the real time and may not like a disk of the past.
+var epoch = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // node is a file or a directory.
 type node struct {
 	dir      bool
