@@ -135,7 +135,7 @@ func (w *world) leaseOf(name string) protocol.LeaseID {
 func TestAttackCommitOfAnother(t *testing.T) {
 	besieged(t, func(t *testing.T, s *siege) {
 		manifest := s.object(manifestName(s.id))
-		s.must(s.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: s.id}))
+		s.must(s.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: s.id}))
 		other, object := s.resealed(s.stranger(admin), s.sealer(s.host()), "host") // of the host, committed by nobody
 		for _, m := range [][]byte{manifest, object} {
 			end := protocol.End{Lease: protocol.LeaseID(s.random.bytes(32)), Time: s.now(), Outcome: protocol.Committed, Manifest: m}
@@ -177,7 +177,7 @@ func TestAttackReplay(t *testing.T) {
 			t.Errorf("%d snapshots, %d not copied", set.Len(), len(set.Uncopied))
 		}
 		s.stands()
-		s.must(s.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: id}))
+		s.must(s.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: id}))
 		s.delete(manifestName(id))
 		replay()
 		s.mustBackup(s.host(), "third", s.files)

@@ -154,7 +154,7 @@ func TestStorageHidesTombstone(t *testing.T) {
 	w := newRepository(t)
 	f := w.someFiles()
 	id := w.mustBackup(w.stranger(admin), "first", f)
-	w.must(w.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: id}))
+	w.must(w.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: id}))
 	if n := w.snapshots(w.stranger(admin)).Len(); n != 0 {
 		t.Fatalf("%d snapshots", n)
 	}
@@ -173,7 +173,7 @@ func TestStorageServesAnotherRepository(t *testing.T) {
 	r, err := repo.Init(t.Context(), foreign.options(foreign.storage, "", ""), params())
 	w.must(err)
 	foreign.mustBackup(r, "foreign", foreign.someFiles())
-	w.must(foreign.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: snapshot.ID{1}}))
+	w.must(foreign.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: snapshot.ID{1}}))
 	running := foreign.begin(r)
 	t.Cleanup(func() { running.Abort(t.Context()); r.Close() })
 

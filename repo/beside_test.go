@@ -121,13 +121,13 @@ func (w *besides) happens(what string) (steps []func()) {
 		move()
 		move()
 	case "forget":
-		steps = append(steps, func() { w.must(r.Forget(context.Background(), protocol.Forgotten{ID: w.drop})) })
+		steps = append(steps, func() { w.must(r.Bury(context.Background(), protocol.Forgotten{ID: w.drop})) })
 		move()
 	case "forget alone":
-		steps = append(steps, func() { w.must(r.Forget(context.Background(), protocol.Forgotten{ID: w.drop})) },
+		steps = append(steps, func() { w.must(r.Bury(context.Background(), protocol.Forgotten{ID: w.drop})) },
 			func() { w.delete(w.nodes...) }, func() { w.delete("snapshots/" + w.drop.String()) })
 	case "real prune":
-		steps = append(steps, func() { w.must(r.Forget(context.Background(), protocol.Forgotten{ID: w.drop})) })
+		steps = append(steps, func() { w.must(r.Bury(context.Background(), protocol.Forgotten{ID: w.drop})) })
 		steps = append(steps, func() {
 			report, err := r.Prune(context.Background(), repo.PruneOptions{})
 			w.must(err)

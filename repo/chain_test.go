@@ -116,7 +116,7 @@ func TestVanishedNewestManifest(t *testing.T) {
 			if len(w.snapshots(w.stranger(admin)).Damage) > 0 {
 				t.Error("a machine that never saw it can't know; does a new snapshot link to it?")
 			}
-			w.must(w.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: lost, Links: []snapshot.ID{ids[1]}}))
+			w.must(w.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: lost, Links: []snapshot.ID{ids[1]}}))
 			w.mustBeSound(w.machine(cache, admin))
 		})
 	}
@@ -127,7 +127,7 @@ func TestForgottenManifests(t *testing.T) {
 	cache := t.TempDir()
 	ids := w.chain(cache, 4)
 	for i, id := range ids[1:] {
-		w.must(w.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: id, Links: ids[i : i+1]}))
+		w.must(w.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: id, Links: ids[i : i+1]}))
 		for range 2 { // before prune takes the manifest away, and after
 			for _, r := range []*repo.Repository{w.machine(cache, admin), w.stranger(admin)} {
 				w.mustBeSound(r)

@@ -40,7 +40,11 @@ func (w *Writer) Commit(ctx context.Context, n NewSnapshot) (snapshot.ID, error)
 	if err := w.fitTime(ctx, &n); err != nil {
 		return snapshot.ID{}, err
 	}
-	id, err := w.publishManifest(ctx, n, w.snapshots.heads())
+	manifest, err := w.sealManifest(n)
+	if err != nil {
+		return snapshot.ID{}, err
+	}
+	id, err := w.publishManifest(ctx, manifest, &n.Body)
 	if err != nil {
 		return id, err
 	}
@@ -56,11 +60,7 @@ func (w *Writer) Commit(ctx context.Context, n NewSnapshot) (snapshot.ID, error)
 
 // publishManifest commits a manifest under the writer's lease, or under a new one if
 // that was fenced, and puts it in its place.
-func (w *Writer) publishManifest(ctx context.Context, n NewSnapshot, links []snapshot.ID) (snapshot.ID, error) {
-	manifest, err := w.sealManifest(n, links)
-	if err != nil {
-		return snapshot.ID{}, err
-	}
+func (w *Writer) publishManifest(ctx context.Context, manifest []byte, body *snapshot.Body) (snapshot.ID, error) {
 	id := snapshot.IDOf(manifest)
 	for try := 1; ; try++ {
 		err := w.lease.end(ctx, protocol.Committed, manifest)
@@ -76,7 +76,7 @@ func (w *Writer) publishManifest(ctx context.Context, n NewSnapshot, links []sna
 	}
 	// From here on the snapshot is committed; what follows only makes it
 	// quicker to find, and anyone may do it.
-	w.repo.cache.Put(bodyClass, id, n.Body.Encode())
+	w.repo.cache.Put(bodyClass, id, body.Encode())
 	w.repo.cache.Put(manifestClass, id, manifest)
 	if err := w.repo.copyManifest(ctx, id, manifest); err != nil {
 		w.repo.opts.Observer.warn(fmt.Errorf("the snapshot is committed, but its manifest could not be copied to its place; the next run will: %w", err))
@@ -90,11 +90,11 @@ func (w *Writer) publishManifest(ctx context.Context, n NewSnapshot, links []sna
 // some 20 million files.
 const nodeCacheLimit = 2 << 30
 
-func (w *Writer) sealManifest(n NewSnapshot, links []snapshot.ID) ([]byte, error) {
+func (w *Writer) sealManifest(n NewSnapshot) ([]byte, error) {
 	r := w.repo
 	m := snapshot.Manifest{
 		Header: seal.Header{Kind: seal.Manifest, Repository: r.id, Place: w.place},
-		Open:   snapshot.Open{Time: n.Time, Flags: n.Flags, Host: n.Host, Parent: n.Parent, Links: links},
+		Open:   snapshot.Open{Time: n.Time, Flags: n.Flags, Host: n.Host, Parent: n.Parent, Links: w.snapshots.heads()},
 		Body:   n.Body,
 	}
 	return m.Seal(r.opts.Random, w.keys, r.config.Public, r.signing)

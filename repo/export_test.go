@@ -59,8 +59,8 @@ func (r *Repository) Condemn(ctx context.Context, packs ...protocol.CondemnedPac
 	return r.storage.(backend.Swapper).Swap(ctx, condemnedName, old, list.Sign(r.id, r.signing))
 }
 
-// Forget writes a tombstone that r's key signs.
-func (r *Repository) Forget(ctx context.Context, forgotten ...protocol.Forgotten) error {
+// Bury writes a tombstone that r's key signs.
+func (r *Repository) Bury(ctx context.Context, forgotten ...protocol.Forgotten) error {
 	t := protocol.Tombstone{Time: r.opts.Now(), Forgotten: forgotten}
 	object := t.Sign(r.id, r.signing)
 	return backend.PutBytes(ctx, r.storage, tombstonesPrefix+seal.Sum[any](object).String(), object)

@@ -254,7 +254,7 @@ func TestTombstoneWins(t *testing.T) {
 	leased := w.halfCommitted("second", f)
 	name := "snapshots/" + copied.String()
 	manifest := w.object(name)
-	w.must(r.Forget(ctx, protocol.Forgotten{ID: copied}, protocol.Forgotten{ID: leased}))
+	w.must(r.Bury(ctx, protocol.Forgotten{ID: copied}, protocol.Forgotten{ID: leased}))
 	for range 2 {
 		for _, r := range []*repo.Repository{w.machine(cache, admin), w.stranger(admin)} {
 			set := w.snapshots(r)

@@ -5,114 +5,135 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
-	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/retention"
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
-// lostManifests are the snapshots that are damaged or missing.
-func (p *repairer) lostManifests() (ids []snapshot.ID) {
-	for _, err := range p.set.Damage {
-		var d *DamageError
-		if !errors.As(err, &d) {
+// maxTombstone bounds what Forget writes, in bytes: readers accept twice as much. A
+// million snapshots take less, unless somebody gave theirs very many links.
+const maxTombstone = maxCondemned / 2
+
+// Forget gives up snapshots, all of them or none: it stores one tombstone, which says so
+// for ever and keeps what they linked to, so that the chain of manifests stays whole.
+// Their contents stay until prune finds that nothing else needs them, and until then
+// Unforget brings them back. What is forgotten already counts as done. It returns how
+// many it forgot. The error is ErrWriteOnly without the admin's key, and ErrNoSnapshot or
+// ErrDamage if a snapshot is not there, or can't be read.
+func (r *Repository) Forget(ctx context.Context, ids []snapshot.ID) (int, error) {
+	if r.private == nil {
+		return 0, ErrWriteOnly
+	}
+	set, err := r.Snapshots(ctx)
+	if err != nil {
+		return 0, err
+	}
+	t := protocol.Tombstone{Time: r.opts.Now()}
+	seen := make(map[snapshot.ID]bool, len(ids))
+	for _, id := range ids {
+		_, gone := set.Forgotten[id]
+		if gone || seen[id] {
 			continue
 		}
-		if hex, ok := strings.CutPrefix(d.Object, snapshotsPrefix); ok {
-			if id, err := snapshot.ParseID(hex); err == nil {
-				ids = append(ids, id)
-			}
+		seen[id] = true
+		s, ok := set.Get(id)
+		if !ok {
+			return 0, set.missing(id)
 		}
+		t.Forgotten = append(t.Forgotten, protocol.Forgotten{ID: id, Links: slices.Clone(s.Open.Links)})
+	}
+	if len(t.Forgotten) == 0 {
+		return 0, nil
+	}
+	object := t.Sign(r.id, r.signing)
+	if len(object) > maxTombstone {
+		return 0, fmt.Errorf("forget %d snapshots: they have too many links for one run; forget some of them at a time", len(t.Forgotten))
+	}
+	if err := r.putTombstone(ctx, object); err != nil {
+		return 0, err
+	}
+	return len(t.Forgotten), nil
+}
+
+// missing is the error for a snapshot that is not in the set.
+func (s *SnapshotSet) missing(id snapshot.ID) error {
+	for _, err := range s.Damage {
+		var d *DamageError
+		if errors.As(err, &d) && d.Object == snapshotsPrefix+id.String() {
+			return err
+		}
+	}
+	return fmt.Errorf("snapshot %s: %w", id.Short(), ErrNoSnapshot)
+}
+
+// putTombstone stores a tombstone.
+func (r *Repository) putTombstone(ctx context.Context, object []byte) error {
+	id := seal.Sum[any](object)
+	name := tombstonesPrefix + id.String()
+	err := create(ctx, r.storage, name, object)
+	if err != nil && create(ctx, r.storage, name, object) == nil {
+		err = nil // only the answer was lost, or the storage has come round
+	}
+	if err != nil {
+		return fmt.Errorf("store tombstone: %w", err)
+	}
+	r.cache.Put(manifestClass, id, object)
+	return nil
+}
+
+// LastForgotten returns what the last run of forget has forgotten, sorted; none if
+// nothing ever was.
+func (s *SnapshotSet) LastForgotten() []snapshot.ID {
+	var last *protocol.Tombstone
+	for _, t := range s.tombstones {
+		if last == nil || t.Time.After(last.Time) {
+			last = t
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	var ids []snapshot.ID
+	for _, f := range last.Forgotten {
+		ids = append(ids, f.ID)
 	}
 	return ids
 }
 
-// forgetLost gives up what can't be had again of the chain. That is for ever, so what
-// was found lost must be so twice.
-func (p *repairer) forgetLost(ctx context.Context) error {
-	if !p.opts.ForgetLost {
-		return nil
-	}
-	lost, err := p.lostForGood(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range lost {
-		p.fixed(snapshotsPrefix+id.String(), "given up: a tombstone says from now on that the snapshot is gone")
-	}
-	err = p.badTombstones(ctx, func(name string, id protocol.TombstoneID) error {
-		if bad, err := p.isBadTombstone(ctx, name, id); err != nil || !bad {
-			return err
-		}
-		p.fixed(name, "removed, as nobody can read it; what it had forgotten comes back if its manifest is still there")
-		return p.remove(ctx, name)
-	})
-	if err != nil || p.opts.DryRun {
-		return err
-	}
-	for some := range slices.Chunk(lost, tombstoneSize) {
-		t := protocol.Tombstone{Time: p.Repository.opts.Now()}
-		for _, id := range some {
-			// What it linked to is not known. At worst that looks like a head again,
-			// and is linked to once more.
-			t.Forgotten = append(t.Forgotten, protocol.Forgotten{ID: id})
-		}
-		object := t.Sign(p.id, p.signing)
-		if err := create(ctx, p.storage, tombstonesPrefix+seal.Sum[any](object).String(), object); err != nil {
-			return fmt.Errorf("store tombstone: %w", err)
-		}
-	}
-	p.set, err = p.readSnapshots(ctx, nil)
-	return err
+// Gone returns a snapshot that is forgotten and whose manifest prune has not
+// taken yet.
+func (s *SnapshotSet) Gone(id snapshot.ID) (*Snapshot, bool) {
+	info, ok := s.gone[id]
+	return info, ok
 }
 
-// tombstoneSize is how many snapshots a tombstone gives up: hostile manifests can have
-// very many links to what never was, and a tombstone has its own bounds.
-const tombstoneSize = 1 << 16
-
-// lostForGood returns the snapshots that are damaged or missing now as well. A run that
-// ended between two listings leaves a manifest that is in neither, but that others
-// may link to; and what is not listed may be there all the same.
-func (p *repairer) lostForGood(ctx context.Context) (lost []snapshot.ID, err error) {
-	before := p.lostManifests()
-	if p.set, err = p.readSnapshots(ctx, nil); err != nil {
-		return nil, err
+// RetentionItem is what retention wants to know of a snapshot, whose body must be
+// loaded. sources are the names of its sources.
+func (s *Snapshot) RetentionItem(sources []string) retention.Item {
+	item := retention.Item{
+		ID: retention.ID(s.ID), Time: s.Open.Time, Host: s.Open.Host, Sources: sources, Stored: s.Stored,
+		TimeGiven: s.Open.Flags&snapshot.TimeGiven != 0, Imported: s.Open.Flags&snapshot.Imported != 0, Restored: s.Open.Flags&snapshot.Restored != 0,
 	}
-	for _, id := range p.lostManifests() {
-		if !slices.Contains(before, id) {
-			continue
-		}
-		if p.opts.DryRun && p.cache.Has(manifestClass, id) {
-			continue // would have been put back
-		}
-		is, err := p.isLost(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if is {
-			lost = append(lost, id)
-		}
+	if s.Body != nil {
+		item.Tags = s.Body.Tags
 	}
-	return lost, nil
+	for _, l := range s.Open.Links {
+		item.Links = append(item.Links, retention.ID(l))
+	}
+	return item
 }
 
-// isLost reports whether the storage has no good manifest of a snapshot, listed or not.
-func (p *repairer) isLost(ctx context.Context, id snapshot.ID) (bool, error) {
-	name := snapshotsPrefix + id.String()
-	object, err := readWhole(ctx, p.storage, name, maxManifest)
-	if err == nil {
-		if err = checkDigest(id, object); err != nil {
-			return true, nil
+// ForgottenLinks is what retention wants to know of what was forgotten.
+func (s *SnapshotSet) ForgottenLinks() map[retention.ID][]retention.ID {
+	all := make(map[retention.ID][]retention.ID, len(s.Forgotten))
+	for id, links := range s.Forgotten {
+		to := make([]retention.ID, len(links))
+		for i, l := range links {
+			to[i] = retention.ID(l)
 		}
-		_, err = p.openManifest(id, object)
+		all[retention.ID(id)] = to
 	}
-	if errors.Is(err, seal.ErrNoKey) {
-		err = p.isOurs(ctx, name, seal.Manifest, object)
-	}
-	if errors.Is(err, ErrDamage) || errors.Is(err, backend.ErrNotExist) {
-		return true, nil
-	}
-	return false, err
+	return all
 }

@@ -88,9 +88,9 @@ func (w *whole) fill() {
 	w.make(admin, "third", files{"last": w.random.bytes(100), "one": f["one"]})
 	pruned, forgotten := w.made[0].id, w.made[1].id
 	w.made = w.made[2:]
-	w.must(w.stranger(admin).Forget(w.Context(), protocol.Forgotten{ID: pruned}))
+	w.must(w.stranger(admin).Bury(w.Context(), protocol.Forgotten{ID: pruned}))
 	w.roles["tombstone"] = w.names("tombstones/")[0]
-	w.must(w.stranger(admin).Forget(w.Context(), protocol.Forgotten{ID: forgotten, Links: []snapshot.ID{pruned}}))
+	w.must(w.stranger(admin).Bury(w.Context(), protocol.Forgotten{ID: forgotten, Links: []snapshot.ID{pruned}}))
 	w.delete(manifestName(pruned))
 	w.roles["forgotten manifest"] = manifestName(forgotten)
 	w.roles["older manifest"] = manifestName(w.made[1].id)

@@ -21,7 +21,7 @@ func TestRepairFromTheCache(t *testing.T) {
 	f := w.someFiles()
 	forgotten := w.mustBackup(r, "a", f)
 	first, second := w.mustBackup(r, "b", f), w.mustBackup(r, "c", files{"x": w.random.bytes(100)})
-	w.must(r.Forget(t.Context(), protocol.Forgotten{ID: forgotten}))
+	w.must(r.Bury(t.Context(), protocol.Forgotten{ID: forgotten}))
 	w.mustBeSound(w.machine(cache, admin)) // which reads the slots and the tombstone
 	for _, name := range slices.Concat(w.names("keys/"), w.names("meta/"), w.names("tombstones/"), []string{manifestName(first), manifestName(second)}) {
 		for how, harm := range map[string]func(*world){
@@ -67,7 +67,7 @@ func TestForgetLost(t *testing.T) {
 	w := newRepository(t)
 	cache := t.TempDir()
 	ids := w.chain(cache, 4)
-	w.must(w.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: ids[0]}))
+	w.must(w.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: ids[0]}))
 	w.delete(manifestName(ids[2]))
 	w.replace(manifestName(ids[1]), flipped(w.object(manifestName(ids[1])), 100))
 	w.replace(w.names("tombstones/")[0], []byte("junk"))

@@ -24,20 +24,14 @@ func (w *world) prune(o repo.PruneOptions) *repo.PruneReport {
 	return report
 }
 
-// forget forgets snapshots, as a run of forget does.
+// forget forgets snapshots.
 func (w *world) forget(ids ...snapshot.ID) {
 	w.Helper()
-	r := w.stranger(admin)
-	set := w.snapshots(r)
-	var gone []protocol.Forgotten
-	for _, id := range ids {
-		s, ok := set.Get(id)
-		if !ok {
-			w.Fatalf("no snapshot %s", id.Short())
-		}
-		gone = append(gone, protocol.Forgotten{ID: id, Links: s.Open.Links})
+	n, err := w.stranger(admin).Forget(w.Context(), ids)
+	w.must(err)
+	if n != len(ids) {
+		w.Fatalf("forgot %d of %d", n, len(ids))
 	}
-	w.must(r.Forget(w.Context(), gone...))
 }
 
 // packBytes are the bytes of all packs.

@@ -102,7 +102,7 @@ func (p *pruner) soundSnapshots(ctx context.Context) (*SnapshotSet, error) {
 // them. One that is merely seen, before the forget that puts it has its answer, could
 // vanish with the power, and leave a snapshot without its packs.
 func (p *pruner) holdTombstones(ctx context.Context, set *SnapshotSet) error {
-	if len(set.buried) == 0 || p.opts.DryRun {
+	if len(set.gone) == 0 || p.opts.DryRun {
 		return nil
 	}
 	for info, err := range p.storage.List(ctx, tombstonesPrefix) {
@@ -121,7 +121,7 @@ func (p *pruner) holdTombstones(ctx context.Context, set *SnapshotSet) error {
 		if err != nil {
 			return stopped(damaged(info.Name, err))
 		}
-		if !slices.ContainsFunc(t.Forgotten, func(f protocol.Forgotten) bool { return set.buried[f.ID] }) {
+		if !slices.ContainsFunc(t.Forgotten, func(f protocol.Forgotten) bool { return set.gone[f.ID] != nil }) {
 			continue
 		}
 		if err := create(ctx, p.storage, info.Name, object); err != nil {

@@ -324,7 +324,7 @@ func TestForgetLostOnlyWhatIsLost(t *testing.T) {
 	f := files{"x": w.random.bytes(1000)}
 	first := w.mustBackup(w.stranger(admin), "a", f)
 	w.mustBackup(w.stranger(admin), "b", f)
-	w.must(w.stranger(admin).Forget(t.Context(), protocol.Forgotten{ID: w.mustBackup(w.stranger(admin), "c", f)}))
+	w.must(w.stranger(admin).Bury(t.Context(), protocol.Forgotten{ID: w.mustBackup(w.stranger(admin), "c", f)}))
 	halfDone := w.halfCommitted("d", f)
 	tombstone := w.names("tombstones/")[0]
 	var end string

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
 )
 
 // Rivals are the keys that sign snapshots of one host side by side. A key gives
@@ -46,6 +47,9 @@ func (r *Repository) Rivalry(x *Rivals) (string, error) {
 func (s *SnapshotSet) Rivals() []*Rivals {
 	claims := make(map[string]map[seal.Signer]*claim)
 	for _, info := range s.byID {
+		if info.Open.Flags&snapshot.Restored != 0 {
+			continue // by the admin, of what another may have made
+		}
 		host := claims[info.Open.Host]
 		if host == nil {
 			host = make(map[seal.Signer]*claim)

@@ -43,13 +43,13 @@ type SnapshotSet struct {
 	Damage []error
 	// hidden are manifests of epochs or domains that this key does not know.
 	hidden map[snapshot.ID]bool
-	// buried are the forgotten ones whose manifests are still there.
-	buried map[snapshot.ID]bool
 	// Uncopied are committed snapshots whose manifest stands only in the
 	// end of a lease, because their writer died in the last step.
 	Uncopied []snapshot.ID
-	// tombstones are the runs that forgot, in no particular order.
+	// tombstones are the runs that forgot, in no particular order, and gone are
+	// the snapshots of theirs whose manifests are still there.
 	tombstones []*protocol.Tombstone
+	gone       map[snapshot.ID]*Snapshot
 }
 
 // Get returns a snapshot.
@@ -124,7 +124,8 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 // readSnapshots is Snapshots with what is known, nil to verify all manifests.
 func (r *Repository) readSnapshots(ctx context.Context, known *knownManifests) (*SnapshotSet, error) {
 	set := &SnapshotSet{
-		byID: make(map[snapshot.ID]*Snapshot), hidden: make(map[snapshot.ID]bool), buried: make(map[snapshot.ID]bool), Forgotten: make(map[snapshot.ID][]snapshot.ID),
+		byID: make(map[snapshot.ID]*Snapshot), hidden: make(map[snapshot.ID]bool), Forgotten: make(map[snapshot.ID][]snapshot.ID),
+		gone: make(map[snapshot.ID]*Snapshot),
 	}
 	// Leases come first: a writer puts its manifest after the end of its lease,
 	// and takes the lease away only after that. In the other order a snapshot
@@ -162,8 +163,8 @@ func (r *Repository) readSnapshots(ctx context.Context, known *knownManifests) (
 	}
 	slices.SortFunc(set.Uncopied, snapshot.ID.Compare)
 	for id := range set.Forgotten {
-		if _, ok := set.byID[id]; ok {
-			set.buried[id] = true
+		if s, ok := set.byID[id]; ok {
+			set.gone[id] = s
 			delete(set.byID, id)
 		}
 	}
