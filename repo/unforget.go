@@ -16,7 +16,7 @@ import (
 )
 
 // ErrPruned: a forgotten snapshot can't come back, as prune has passed.
-var ErrPruned = errors.New("prune has passed, and it can't be brought back")
+var ErrPruned = errors.New("prune has passed, so it can't be brought back")
 
 // UnforgetOptions say what to bring back.
 type UnforgetOptions struct {
@@ -110,7 +110,7 @@ func (u *undoer) bringBack(ctx context.Context, id snapshot.ID) (snapshot.ID, bo
 	}
 	if u.missing > 0 {
 		clear(u.found) // what is above the missing ones was taken for whole
-		return snapshot.ID{}, false, fmt.Errorf("snapshot %s: %w: at least %d of the chunks that it needs are gone, or about to go", id.Short(), ErrPruned, u.missing)
+		return snapshot.ID{}, false, fmt.Errorf("snapshot %s: %w: chunks that it needs are gone, or about to go (at least %d)", id.Short(), ErrPruned, u.missing)
 	}
 	if u.dry {
 		return snapshot.ID{}, false, nil

@@ -73,7 +73,7 @@ func ParseGroupBy(s string) (g GroupBy, err error) {
 		case "tag", "tags":
 			g.Tags = true
 		default:
-			return GroupBy{}, fmt.Errorf("group by %q: want host, source, tag or several of them with commas, or none", s)
+			return GroupBy{}, fmt.Errorf("%q: want host, source, tag or several of them with commas, or none", s)
 		}
 	}
 	return g, nil

@@ -63,6 +63,25 @@ var usages = []usage{
 	}},
 	{command: "restore", prepare: fixed([]string{"--tar=x", "-n", "--host", "alpha"}, "latest")},
 	{command: "check", prepare: fixed([]string{"--read-data"})},
+	{command: "forget", changes: true, prepare: func(w *world) ([]string, []string) {
+		w.ok("snapshot", w.src)
+		return []string{"--yes", "--allow-many"}, w.ids()
+	}},
+	{command: "forget", changes: true, prepare: func(w *world) ([]string, []string) {
+		w.ok("snapshot", w.src, "--tag", "x")
+		w.ok("snapshot", w.src)
+		w.ok("snapshot", w.src)
+		return []string{"--keep-last", "2", "--keep-tag=x", "--group-by", "host", "-n", "--time-zone=Europe/Berlin"}, nil
+	}},
+	{command: "forget", changes: true, prepare: func(w *world) ([]string, []string) {
+		w.ok("snapshot", w.src)
+		w.ok("forget", w.ids()[0], "--yes", "--allow-many")
+		return []string{"--undo"}, nil
+	}},
+	{command: "forget", changes: true, prepare: func(w *world) ([]string, []string) {
+		w.ok("snapshot", w.src)
+		return []string{"--preset", "default", "--prune", "--yes", "--max-unused=0%"}, nil
+	}},
 	{command: "repair", changes: true, prepare: func(w *world) ([]string, []string) {
 		w.ok("snapshot", w.src)
 		return []string{"--read-data", "--dry-run"}, nil

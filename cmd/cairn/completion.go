@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cairn-backup/cairn/backend/open"
+	"github.com/cairn-backup/cairn/retention"
 )
 
 // completeCommand is what the scripts below call: the words of a command line
@@ -167,6 +169,8 @@ func (l commandLine) arguments(ctx context.Context, app *cli.App) []string {
 	switch name {
 	case "ls", "cat", "restore", "diff":
 		return append(l.ids(ctx, "snapshots/"), "latest")
+	case "forget":
+		return l.ids(ctx, "snapshots/")
 	case "remove":
 		return l.ids(ctx, "keys/")
 	case "completion":
@@ -190,6 +194,10 @@ func (l commandLine) values(ctx context.Context, option string) []string {
 		return []string{"fastest", "default", "better"}
 	case "overwrite":
 		return []string{"always", "if-changed", "if-newer", "never"}
+	case "preset":
+		return slices.Sorted(maps.Keys(retention.Presets))
+	case "group-by":
+		return []string{"host,source", "host", "source", "tag", "none"}
 	case "parent":
 		return append(l.ids(ctx, "snapshots/"), "latest", "none")
 	case "snapshot":

@@ -467,3 +467,41 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	}
 }
+
+// What is kept under a caller's key is replaced, and another key finds nothing.
+func TestKeepSealed(t *testing.T) {
+	root := t.TempDir()
+	d := open(t, root)
+	if _, ok := d.KeptSealed("verified", key); ok {
+		t.Error("something is there before it is kept")
+	}
+	for _, contents := range []string{"first", "", "some text, replaced"} {
+		if err := d.KeepSealed("verified", key, []byte(contents)); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := open(t, root).KeptSealed("verified", key); !ok || string(got) != contents {
+			t.Errorf("%q came back as %q, %t", contents, got, ok)
+		}
+	}
+	if _, ok := d.KeptSealed("verified", [32]byte{3}); ok {
+		t.Error("another key finds it")
+	}
+	name := d.Path("verified")
+	b, err := os.ReadFile(name)
+	if err != nil || bytes.Contains(b, []byte("some text")) {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := os.WriteFile(d.Path("other"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := d.KeptSealed("other", key); ok {
+		t.Error("it is found under another name")
+	}
+	b[len(b)-1] ^= 1
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := d.KeptSealed("verified", key); ok {
+		t.Error("what is damaged counts")
+	}
+}
