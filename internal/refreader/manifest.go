@@ -74,6 +74,9 @@ func (r *Repo) openManifest(o signed) (Snapshot, error) {
 	if err == nil {
 		s.OpenPart, err = parseOpenPart(plain)
 	}
+	if err == nil && s.Flags&FlagRestored != 0 && o.signer != r.config.admin {
+		err = errors.New("brought back, which is done only by the admin")
+	}
 	if err != nil {
 		return s, fmt.Errorf("open part: %w", err)
 	}

@@ -137,6 +137,8 @@ func TestRefuses(t *testing.T) {
 		}
 		return b
 	}
+	restoring := signedBy(writer, kindManifest)
+	restoring.editPlain = plain(kindManifest, func(b []byte) []byte { b[8] |= FlagRestored; return b }).editPlain
 	superseding := signedBy(writer, kindSegment)
 	superseding.editSegment = func(s *segment) { s.supersedes = []ID{sampleID(1)} }
 
@@ -150,6 +152,7 @@ func TestRefuses(t *testing.T) {
 		"slot of a writer":         {signedBy(writer, kindSlot), "not signed by the admin"},
 		"manifest of a stranger":   {signedBy(stranger, kindManifest), "not a writer"},
 		"segment of a stranger":    {signedBy(stranger, kindSegment), "not a writer"},
+		"brought back by a writer": {restoring, "only by the admin"},
 		"superseding by a writer":  {superseding, "supersedes"},
 		"end of another":           {signedBy(writer, kindEnd), "neither by"},
 		"begin's padding":          {plain(kindBegin, longer), "padding"},
