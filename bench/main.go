@@ -17,6 +17,19 @@
 //   - small: 200,000 generated files of 2 KB text, 438 MB.
 //   - random: 512 MB that no compressor can make smaller (not run by default).
 //
+// Two workloads are about what was kept for long, for cairn and restic alone:
+//
+//   - forget: 10,000 snapshots of 3 hosts over four years are thinned out by one
+//     policy; with a warm cache, first dry. What cairn keeps must be what restic
+//     keeps, and at most the oldest snapshot of a host more. See retention.go.
+//   - prune: 20 snapshots of 50,000 files of 4 KB each, no two of them alike, of
+//     which every second snapshot is forgotten. Half of the repository must go, check
+//     must find nothing afterwards, and what is left is restored and compared. Then
+//     cairn once more with a snapshot beside it. See prune.go.
+//
+// They are prepared once, and every run has a copy of the repository and the cache. Neither
+// is run by default, as that takes a quarter of an hour and 20 GB.
+//
 // # What is fair
 //
 // Every run has a fresh repository and cache on the same file system; runs of
@@ -81,10 +94,10 @@ func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	fs.SetOutput(stderr)
 	tools := fs.String("tools", "cairn,cairn-default,restic,borg", "`names` of the tools to compare")
 	cairn := fs.String("cairn", "bin/cairn", "`path` of the cairn to measure")
-	names := fs.String("workloads", "tree,small", "`names` of the workloads: tree, small, random")
+	names := fs.String("workloads", "tree,small", "`names` of the workloads: tree, small, random, forget, prune")
 	runs := fs.Int("runs", 3, "how often each tool runs each workload")
 	quick := fs.Bool("quick", false, "an eighth of the data, to try the harness; its numbers mean little")
-	work := fs.String("work", os.TempDir(), "`directory` for sources, repositories and caches; some 4 GB are used")
+	work := fs.String("work", os.TempDir(), "`directory` for sources, repositories and caches; some 4 GB are used, by prune 20 GB")
 	tmpfs := fs.String("tmpfs", "/dev/shm", "`directory` in memory, to restore to")
 	out := fs.String("out", "bench/out", "`directory` for raw results")
 	if err := fs.Parse(args); err != nil {
@@ -162,6 +175,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // runWorkload makes the tree of a workload, lets each tool work on it as often
 // as asked, and removes it.
 func (c *config) runWorkload(ctx context.Context, w workload, log io.Writer) (*workloadResult, error) {
+	if w.run != nil {
+		return w.run(ctx, c, log)
+	}
 	source := filepath.Join(c.work, "source", w.name)
 	defer removeAll(source)
 	fmt.Fprintf(log, "%s: making the data\n", w.name)
@@ -215,12 +231,7 @@ func (c *config) runTool(ctx context.Context, t tool, source string) (_ *sample,
 	s := &sample{Tool: t.name, Steps: make(map[string]usage)}
 	step := func(name string, args []string) error {
 		syscall.Sync()
-		cmd := exec.CommandContext(ctx, t.program, args...)
-		cmd.Env = append([]string{
-			"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "HOME=" + p.private, "TMPDIR=" + p.private,
-		}, t.env(p)...)
-		cmd.Dir = p.target // borg extracts there
-		u, err := measure(ctx, cmd)
+		u, err := measure(ctx, t.command(ctx, p, args))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

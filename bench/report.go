@@ -49,8 +49,9 @@ type toolInfo struct {
 // A workloadResult has a sample for each run of each tool.
 type workloadResult struct {
 	Name    string    `json:"name"`
-	Files   int       `json:"files"`
-	Bytes   int64     `json:"bytes"`
+	What    string    `json:"what,omitempty"` // instead of files and bytes
+	Files   int       `json:"files,omitempty"`
+	Bytes   int64     `json:"bytes,omitempty"`
 	Samples []*sample `json:"samples"`
 }
 
@@ -61,6 +62,7 @@ type sample struct {
 	Steps        map[string]usage `json:"steps"`
 	FirstBytes   int64            `json:"first_bytes"`   // in the repository after the first snapshot
 	ChangedBytes int64            `json:"changed_bytes"` // added to it by the one after the edits
+	Sizes        map[string]int64 `json:"sizes,omitempty"`
 }
 
 // save writes the report to a new file in dir and returns its name.
@@ -84,6 +86,17 @@ type row struct {
 	speed  bool // the ratio says how many times as fast, else it is a percentage
 }
 
+// cell is what a tool's column says.
+func (r row) cell(v, base float64, isBase bool) string {
+	switch {
+	case v == 0:
+		return "–"
+	case isBase:
+		return r.format(v)
+	}
+	return r.format(v) + r.ratio(v, base)
+}
+
 func (r row) ratio(v, base float64) string {
 	if v == 0 || base == 0 {
 		return ""
@@ -98,12 +111,23 @@ func formatSeconds(v float64) string { return fmt.Sprintf("%.2f s", v) }
 func formatMB(v float64) string      { return fmt.Sprintf("%.1f MB", v/1e6) }
 func formatMiB(v float64) string     { return fmt.Sprintf("%.0f MiB", v/(1<<20)) }
 
+func formatNumber(v float64) string  { return fmt.Sprintf("%.0f", v) }
+func formatPercent(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) }
+
 func wallOf(step string) func(*sample) float64 {
 	return func(s *sample) float64 { return s.Steps[step].Wall.Seconds() }
 }
 
 func cpuOf(step string) func(*sample) float64 {
 	return func(s *sample) float64 { return s.Steps[step].CPU.Seconds() }
+}
+
+func anonOf(step string) func(*sample) float64 {
+	return func(s *sample) float64 { return float64(s.Steps[step].PeakAnon) }
+}
+
+func sizeOf(name string) func(*sample) float64 {
+	return func(s *sample) float64 { return float64(s.Sizes[name]) }
 }
 
 func firstBytes(s *sample) float64 { return float64(s.FirstBytes) }
@@ -125,7 +149,18 @@ func peakRSS(s *sample) float64 {
 	return float64(peak)
 }
 
-var rows = []row{
+// rowsOf returns the rows of a workload's table.
+func rowsOf(workload string) []row {
+	switch workload {
+	case "forget":
+		return forgetRows
+	case "prune":
+		return pruneRows
+	}
+	return treeRows
+}
+
+var treeRows = []row{
 	{"first snapshot", wallOf(stepFirst), formatSeconds, true},
 	{"… CPU", cpuOf(stepFirst), formatSeconds, true},
 	{"… stored", firstBytes, formatMB, false},
@@ -140,6 +175,28 @@ var rows = []row{
 	{"… CPU", cpuOf(stepCheck), formatSeconds, true},
 	{"peak anonymous memory", peakAnon, formatMiB, false},
 	{"peak resident memory", peakRSS, formatMiB, false},
+}
+
+var forgetRows = []row{
+	{"forget", wallOf(stepForget), formatSeconds, true},
+	{"… CPU", cpuOf(stepForget), formatSeconds, true},
+	{"dry run", wallOf(stepDry), formatSeconds, true},
+	{"… CPU", cpuOf(stepDry), formatSeconds, true},
+	{"for comparison: opening the repository", wallOf(stepOpen), formatSeconds, true},
+	{"snapshots kept", sizeOf(sizeKept), formatNumber, false},
+	{"peak anonymous memory", peakAnon, formatMiB, false},
+}
+
+var pruneRows = []row{
+	{"prune", wallOf(stepPrune), formatSeconds, true},
+	{"… CPU", cpuOf(stepPrune), formatSeconds, true},
+	{"… peak anonymous memory", anonOf(stepPrune), formatMiB, false},
+	{"repository before", sizeOf(sizeBefore), formatMB, false},
+	{"repository after", sizeOf(sizeAfter), formatMB, false},
+	{"a snapshot of as many files, alone", wallOf(stepAlone), formatSeconds, true},
+	{"… beside prune", wallOf(stepBeside), formatSeconds, true},
+	{"… of its usual speed while prune ran", relativeSpeed, formatPercent, false},
+	{"prune beside that snapshot", wallOf(stepPruneBeside), formatSeconds, true},
 }
 
 // median returns the median of what value says of a tool's samples, 0 if it has
@@ -166,20 +223,20 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintf(w, "- %s: %s\n", t.Name, t.Version)
 	}
 	for _, res := range r.Workloads {
-		fmt.Fprintf(w, "\n### %s: %d files, %s\n\n|", res.Name, res.Files, formatMB(float64(res.Bytes)))
-		for _, t := range r.Tools {
+		what := cmp.Or(res.What, fmt.Sprintf("%d files, %s", res.Files, formatMB(float64(res.Bytes))))
+		fmt.Fprintf(w, "\n### %s: %s\n\n|", res.Name, what)
+		tools := slices.DeleteFunc(slices.Clone(r.Tools), func(t toolInfo) bool {
+			return !slices.ContainsFunc(res.Samples, func(s *sample) bool { return s.Tool == t.Name })
+		})
+		for _, t := range tools {
 			fmt.Fprintf(w, " | %s", t.Name)
 		}
-		fmt.Fprintf(w, " |\n|---|%s\n", strings.Repeat("---:|", len(r.Tools)))
-		for _, row := range rows {
+		fmt.Fprintf(w, " |\n|---|%s\n", strings.Repeat("---:|", len(tools)))
+		for _, row := range rowsOf(res.Name) {
 			base := res.median(baseline, row.value)
 			fmt.Fprintf(w, "| %s", row.name)
-			for _, t := range r.Tools {
-				v := res.median(t.Name, row.value)
-				fmt.Fprintf(w, " | %s", row.format(v))
-				if t.Name != baseline {
-					fmt.Fprint(w, row.ratio(v, base))
-				}
+			for _, t := range tools {
+				fmt.Fprintf(w, " | %s", row.cell(res.median(t.Name, row.value), base, t.Name == baseline))
 			}
 			fmt.Fprintln(w, " |")
 		}
@@ -196,6 +253,7 @@ type target struct {
 	faster   float64 // at least so many times as fast
 	size     float64 // at most this fraction of the size
 	limit    float64 // less than so many bytes
+	least    float64 // at least this, whatever the baseline does
 }
 
 var targets = []target{
@@ -209,6 +267,9 @@ var targets = []target{
 	{workload: "small", what: "unchanged", value: wallOf(stepUnchanged), faster: 3},
 	{workload: "small", what: "restore to tmpfs", value: wallOf(stepRestore), faster: 1.3},
 	{workload: "small", what: "peak anonymous memory", value: peakAnon, limit: 128 << 20},
+	{workload: "forget", what: "forget", value: wallOf(stepForget), faster: 10},
+	{workload: "prune", what: "prune", value: wallOf(stepPrune), faster: 3},
+	{workload: "prune", what: "a snapshot's speed beside it", value: relativeSpeed, least: 0.5},
 }
 
 // judge compares a tool's value with the target and returns the demand, what is,
@@ -219,6 +280,8 @@ func (t target) judge(v, base float64) (demand, is string, ok bool) {
 		return fmt.Sprintf("≥ %.1f×", t.faster), fmt.Sprintf("%.2f×", base/v), base/v >= t.faster
 	case t.size > 0:
 		return fmt.Sprintf("≤ %.0f %%", 100*t.size), fmt.Sprintf("%.1f %%", 100*v/base), v/base <= t.size
+	case t.least > 0:
+		return "≥ " + formatPercent(t.least), formatPercent(v), v >= t.least
 	default:
 		return "< " + formatMiB(t.limit), formatMiB(v), v < t.limit
 	}
@@ -235,7 +298,7 @@ func (r *report) printTargets(w io.Writer) {
 		base := r.Workloads[i].median(baseline, t.value)
 		for _, tool := range r.Tools {
 			v := r.Workloads[i].median(tool.Name, t.value)
-			if !strings.HasPrefix(tool.Name, "cairn") || v == 0 || base == 0 {
+			if !strings.HasPrefix(tool.Name, "cairn") || v == 0 || base == 0 && t.least == 0 {
 				continue
 			}
 			if !headed {

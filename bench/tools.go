@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 )
@@ -27,6 +29,17 @@ type tool struct {
 	snapshot func(p places, name string) []string
 	restore  func(p places, name string) []string
 	check    func(places) []string
+	keeping  *keeping // nil if it is left out of the workloads forget and prune
+}
+
+// command returns a command of the tool, not yet started.
+func (t tool) command(ctx context.Context, p places, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, t.program, args...)
+	cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "HOME=" + p.private, "TMPDIR=" + p.private,
+	}, t.env(p)...)
+	cmd.Dir = p.target // borg extracts there
+	return cmd
 }
 
 // newTool returns the tool of a name, and an error that says how to get it
@@ -39,6 +52,7 @@ func newTool(name, cairnPath string) (tool, error) {
 		t, program, hint = cairn(), cairnPath, "make build" // as init makes a repository: fastest
 	case "cairn-default":
 		t, program, hint = cairn("--compression", "default"), cairnPath, "make build"
+		t.keeping = nil // there is nothing to compress, so it would be the same again
 	case "restic":
 		t, hint = restic(), "apt-get install restic"
 	case "borg":
@@ -67,6 +81,7 @@ func cairn(initOptions ...string) tool {
 		snapshot: func(p places, _ string) []string { return []string{"snapshot", "-q", p.source} },
 		restore:  func(p places, _ string) []string { return []string{"restore", "-q", "latest", "--target", p.target} },
 		check:    func(places) []string { return []string{"check", "-q", "--read-data"} },
+		keeping:  cairnKeeping(),
 	}
 }
 
@@ -81,6 +96,7 @@ func restic() tool {
 		snapshot: func(p places, _ string) []string { return []string{"backup", "-q", p.source} },
 		restore:  func(p places, _ string) []string { return []string{"restore", "-q", "latest", "--target", p.target} },
 		check:    func(places) []string { return []string{"check", "-q", "--read-data"} },
+		keeping:  resticKeeping(),
 	}
 }
 

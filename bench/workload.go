@@ -20,11 +20,14 @@ import (
 	"time"
 )
 
-// A workload makes a tree of files at a path that does not exist yet. It makes
-// the same tree each time on one machine.
+// A workload is either a tree of files, or something else to be measured.
 type workload struct {
 	name string
+	// make makes a tree of files at a path that does not exist yet, the same each
+	// time on one machine.
 	make func(ctx context.Context, root string) error
+	// run, if not nil, measures instead.
+	run func(ctx context.Context, c *config, log io.Writer) (*workloadResult, error)
 }
 
 // newWorkload returns the workload of a name; the scale divides its size.
@@ -37,8 +40,18 @@ func newWorkload(name string, scale int64) (workload, error) {
 		w.make = func(ctx context.Context, root string) error { return makeSmall(ctx, root, int(200_000/scale)) }
 	case "random":
 		w.make = func(ctx context.Context, root string) error { return makeRandom(ctx, root, int(64/scale)) }
+	case "forget":
+		n := int(10_000 / scale)
+		w.run = func(ctx context.Context, c *config, log io.Writer) (*workloadResult, error) {
+			return c.runForget(ctx, n, log)
+		}
+	case "prune":
+		files := int(50_000 / scale)
+		w.run = func(ctx context.Context, c *config, log io.Writer) (*workloadResult, error) {
+			return c.runPrune(ctx, 20, files, log)
+		}
 	default:
-		return w, fmt.Errorf("no workload is called %q: there are tree, small and random", name)
+		return w, fmt.Errorf("no workload is called %q: there are tree, small, random, forget and prune", name)
 	}
 	return w, nil
 }
