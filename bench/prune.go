@@ -168,21 +168,22 @@ func (w *pruning) alone(ctx context.Context, t tool, s *sample) error {
 	if err := s.step(ctx, t, p, stepPrune, t.keeping.prune(p)); err != nil {
 		return err
 	}
-	if s.Sizes[sizeAfter], err = w.pruned(ctx, t, p, s.Sizes[sizeBefore]); err != nil {
+	if s.Sizes[sizeAfter], err = w.pruned(p, s.Sizes[sizeBefore], 0); err != nil {
 		return err
 	}
 	return w.sound(ctx, t, p)
 }
 
-// mostLeft is what may be left of a repository of which half is garbage: tools
+// mostLeft is how much may be left of a repository of which half is garbage: tools
 // leave some 5 % of what they keep unused.
 const mostLeft = 0.55
 
-// pruned returns what is stored after a prune, and an error if too little went.
-func (w *pruning) pruned(ctx context.Context, t tool, p places, before int64) (int64, error) {
+// pruned returns what is stored after a prune, and an error if that is too much for what
+// was before, and what was added since.
+func (w *pruning) pruned(p places, before, added int64) (int64, error) {
 	after, err := stored(p.repo)
-	if err == nil && float64(after) > mostLeft*float64(before) {
-		err = fmt.Errorf("prune left %s of %s, of which half was garbage", formatMB(float64(after)), formatMB(float64(before)))
+	if err == nil && float64(after-added) > mostLeft*float64(before) {
+		err = fmt.Errorf("prune left %s of %s, of which half was garbage", formatMB(float64(after-added)), formatMB(float64(before)))
 	}
 	return after, err
 }
@@ -246,8 +247,7 @@ func (w *pruning) beside(ctx context.Context, t tool, s *sample) error {
 	if err := s.step(ctx, t, p, stepRest, t.keeping.prune(p)); err != nil {
 		return err
 	}
-	before := s.Sizes[sizeBefore] + int64(w.files)*4096
-	if _, err := w.pruned(ctx, t, p, before); err != nil {
+	if _, err := w.pruned(p, s.Sizes[sizeBefore], int64(w.files)*4096); err != nil {
 		return err
 	}
 	all, err := t.snapshots(ctx, p)
