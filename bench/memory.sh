@@ -6,14 +6,17 @@
 #
 # - flat: a directory with 1,000,000 files;
 # - many: 2,000,000 files in 2,000 directories;
-# - stream: 20 GB from the standard input that can't be compressed.
+# - stream: 20 GB from the standard input that can't be compressed;
+# - prune: 10,000,000 chunks of some 128 bytes, half of them garbage: some packs are
+#   all garbage, some half, and some not at all.
 #
 # Memory is the greatest anonymous memory (RssAnon) of the process, read every
 # 20 ms: pages of mapped files are the kernel's to take back. Some 45 GB of TMPDIR
-# are used by stream and 17 GB by many. WORKLOADS="flat many" runs some of them,
-# SCALE=100 divides all sizes by 100, to try the script.
+# are used by stream, 17 GB by many and 12 GB by prune. WORKLOADS="flat many" runs
+# some of them, SCALE=100 divides all sizes by 100, to try the script.
 set -euo pipefail
 cairn=$(realpath "${1:-bin/cairn}")
+module=$(realpath "$(dirname "$0")/..")
 scale=${SCALE:-1}
 work=$(mktemp -d "${TMPDIR:-/tmp}/cairn-memory-XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
@@ -77,6 +80,50 @@ stream() {
 	rm -rf target
 	measure stream "check --read-data" "$cairn" check -q --read-data
 	rm -rf repo cache
+}
+
+# noise makes what can't be compressed: half a million of the smallest chunks.
+noise() { head -c $((64000000 / scale)) /dev/urandom; }
+
+# listed HOST prints the IDs of a host's snapshots, the newest last.
+listed() { "$cairn" snapshots --json --host "$1" | sed -n 's/.*"message_type":"snapshot".*"id":"\([0-9a-f]*\)".*/\1/p'; }
+
+prune() {
+	local n id before after
+	(cd "$module" && go build -o "$work/tinychunks" ./bench/tinychunks)
+	./tinychunks repo
+	for n in {1..7}; do
+		noise | "$cairn" snapshot -q - --host garbage
+	done
+	mkdir source
+	for n in {1..6}; do
+		# In files long enough to be cut, and not bundled.
+		noise | split -b 320000 -d -a 5 - "source/$n-"
+	done
+	"$cairn" snapshot -q source --host garbage
+	find source -name '*[02468]' -delete # half of these chunks, spread over all packs
+	for n in {1..7}; do
+		noise | tee >(sha256sum >>should) | "$cairn" snapshot -q - --host kept
+	done
+	"$cairn" snapshot -q source --host kept
+	echo "prune: $("$cairn" stats | grep '  index')" >&2
+
+	listed garbage >garbage
+	[[ $(wc -l <garbage) == 8 ]] || { echo "prune: not all snapshots are listed" >&2; exit 1; }
+	measure prune "forget" "$cairn" forget -q --yes --allow-many $(<garbage)
+	before=$(du -sm repo | cut -f 1)
+	measure prune "prune" "$cairn" prune -q --yes
+	after=$(du -sm repo | cut -f 1)
+	echo "prune: $after MB of $before MB are left" >&2
+	((after * 100 < before * 60)) || { echo "prune: that is not half of it" >&2; exit 1; }
+	measure prune "check --read-data" "$cairn" check -q --read-data
+
+	listed kept >kept
+	[[ $(wc -l <kept) == 8 ]] || { echo "prune: not all snapshots are left" >&2; exit 1; }
+	head -n 7 kept | while read -r id; do "$cairn" cat "$id:stdin/stdin" | sha256sum; done | diff - should
+	"$cairn" restore -q "latest:$work/source" --host kept --target target
+	diff -r source target
+	rm -rf source target repo cache garbage kept should
 }
 
 echo '| workload | command | anonymous memory | time |'
