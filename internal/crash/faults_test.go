@@ -60,7 +60,7 @@ func cases(sites []string, ops int) []string {
 
 // TestFaults runs each scenario with each fault at each operation.
 func TestFaults(t *testing.T) {
-	for _, s := range scenarios {
+	for _, s := range slices.Concat(scenarios, keeping) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			storage := mem.New(clock)

@@ -62,6 +62,7 @@ func TestSyncsAreNeeded(t *testing.T) {
 		"folders of data":        below("data"),
 		"folders of nodes":       below("meta"),
 		"folders of manifests":   below("snapshots"),
+		"folder of tombstones":   below("tombstones"),
 		"folder of keys":         below("keys"),
 		"folder of the config":   func(s crashfs.Sync) bool { return s.Dir && s.Path == rootPath },
 		"folder with the folder": func(s crashfs.Sync) bool { return s.Dir && s.Path == filepath.Dir(rootPath) },
@@ -84,6 +85,7 @@ func TestSyncsAreNeeded(t *testing.T) {
 // that an object can be seen does not say that it will last.
 func TestFailedSync(t *testing.T) {
 	good := crashfs.New()
+	good.Now = clock
 	b, err := local.CreateOn(good.Start(), rootPath)
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +148,7 @@ func TestFailedSync(t *testing.T) {
 func powerCuts(t *testing.T, ignore func(crashfs.Sync) bool) []*cut {
 	t.Helper()
 	d := crashfs.New()
+	d.Now = clock
 	d.Ignore = ignore
 	b, err := local.CreateOn(d.Start(), rootPath)
 	if err != nil {
@@ -182,6 +185,12 @@ func powerCuts(t *testing.T, ignore func(crashfs.Sync) bool) []*cut {
 	w.must(w.removeKey(b, "host"))
 	w.must(w.addKey(b, "other", seal.Full))
 	w.must(w.snapshot(b, admin))
+	w.must(w.forget(b, w.oldest(2)...))
+	w.must(w.unforget(b))
+	w.must(prune(w, b))
+	w.must(w.forget(b, w.oldest(2)...))
+	w.must(prune(w, b))
+	w.must(w.snapshot(b, admin))
 	take()
 	return cuts
 }
@@ -205,6 +214,9 @@ func (c *cut) survived(t testing.TB) error {
 			}
 			if len(w.keys) == 0 {
 				afterInit(w, repo.ErrNoRepository)
+			}
+			if len(w.forgotten) > 0 {
+				afterPrune(w, nil)
 			}
 			w.holds()
 		})

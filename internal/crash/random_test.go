@@ -58,7 +58,7 @@ func randomRound(t *testing.T, rng *rand.Rand) {
 		b := parse(t, rules).Wrap(storage)
 		var what string
 		var err error
-		switch rng.IntN(6) {
+		switch rng.IntN(10) {
 		case 0:
 			what, err = "key add", w.addKey(b, fmt.Sprint("key", n), seal.Access(1+rng.IntN(2)))
 		case 1:
@@ -68,6 +68,14 @@ func randomRound(t *testing.T, rng *rand.Rand) {
 			what, err = "key remove", w.removeKey(b, w.keys[len(w.keys)-1])
 		case 2:
 			what, err = "check", w.tryCheck(b)
+		case 3, 4:
+			if len(w.promises)-len(w.forgotten) < 2 {
+				continue
+			}
+			what, err = "forget", w.forget(b, w.oldest(1)...)
+		case 5, 6:
+			what = "prune"
+			_, err = w.prune(b, repo.PruneOptions{Patience: time.Duration(rng.IntN(2)) - 1, MaxUnused: repo.Sample{Percent: float64(rng.IntN(2) * 20)}})
 		default:
 			w.write(fmt.Sprint("random/", rng.IntN(20)), noise(byte(rng.IntN(256)), rng.IntN(30<<10)))
 			what, err = "snapshot", w.snapshot(b, w.keys[rng.IntN(len(w.keys))])
@@ -90,7 +98,7 @@ func randomRules(rng *rand.Rand) string {
 		op := one("put", "open", "read", "readat", "stat", "list", "yield", "delete", "swap", "stage", "write", "commit", "*", "*")
 		pattern := ""
 		if op != "stage" && op != "write" && op != "list" && op != "*" {
-			pattern = " " + one("*", "*", "data/*", "meta/*", "index/*", "snapshots/*", "leases/*", "leases/*end", "keys/*", "config")
+			pattern = " " + one("*", "*", "data/*", "meta/*", "index/*", "snapshots/*", "leases/*", "leases/*end", "keys/*", "config", "condemned", "tombstones/*")
 		}
 		from := 1 + rng.IntN(12)
 		count := one("", fmt.Sprint("#", from), fmt.Sprint("#", from), fmt.Sprintf("#%d-%d", from, from+rng.IntN(4)), fmt.Sprintf("#%d-", from))

@@ -1,4 +1,4 @@
-// Package crash_test kills whole commands (snapshots, changes of keys, restores) at
+// Package crash_test kills whole commands (snapshots, changes of keys, forget, prune, restores) at
 // each operation of the storage, fails each of them, and cuts the power, and then
 // looks at what is left: what was acknowledged must be there, everything that is
 // listed must be whole, check must find nothing, and the next snapshot must
@@ -55,10 +55,11 @@ type world struct {
 	cache   string            // of the machine
 	src     string
 
-	promises map[snapshot.ID]tree // acknowledged snapshots
-	keys     []string             // acknowledged passphrases
-	removed  []string             // passphrases whose removal was acknowledged
-	tries    []tree               // what snapshots were of, acknowledged or not
+	promises  map[snapshot.ID]tree // acknowledged snapshots
+	forgotten map[snapshot.ID]int  // those of them that are to be forgotten, and whether that is acknowledged
+	keys      []string             // acknowledged passphrases
+	removed   []string             // passphrases whose removal was acknowledged
+	tries     []tree               // what snapshots were of, acknowledged or not
 }
 
 // tree is what is in a snapshot: paths below the source, each with all that matters
@@ -68,7 +69,7 @@ type tree map[string]string
 const admin = "admin"
 
 func newWorld(t testing.TB, storage backend.Interface) *world {
-	w := &world{TB: t, storage: storage, cache: t.TempDir(), src: filepath.Join(t.TempDir(), "src"), promises: map[snapshot.ID]tree{}}
+	w := &world{TB: t, storage: storage, cache: t.TempDir(), src: filepath.Join(t.TempDir(), "src"), promises: map[snapshot.ID]tree{}, forgotten: map[snapshot.ID]int{}}
 	w.write("a/one", []byte("one\n"))
 	w.write("a/two", bytes.Repeat([]byte("two\n"), 5000))
 	w.write("a/empty", nil)
@@ -94,7 +95,7 @@ func (w *world) edit() {
 func (w *world) on(t testing.TB, storage backend.Interface) *world {
 	c := &world{
 		TB: t, storage: storage, cache: t.TempDir(), src: w.src,
-		promises: maps.Clone(w.promises), keys: slices.Clone(w.keys), removed: slices.Clone(w.removed), tries: slices.Clone(w.tries),
+		promises: maps.Clone(w.promises), forgotten: maps.Clone(w.forgotten), keys: slices.Clone(w.keys), removed: slices.Clone(w.removed), tries: slices.Clone(w.tries),
 	}
 	c.must(os.CopyFS(c.cache, os.DirFS(w.cache)))
 	return c
@@ -321,8 +322,12 @@ func (w *world) whole(r *repo.Repository) error {
 		w.Errorf("snapshots: %v", err)
 	}
 	for id := range w.promises {
-		if _, ok := set.Get(id); !ok {
+		_, ok := set.Get(id)
+		if !ok && w.forgotten[id] == 0 {
 			w.Errorf("snapshot %s was acknowledged and is lost", id.Short())
+		}
+		if ok && w.forgotten[id] == acknowledged {
+			w.Errorf("snapshot %s was forgotten and is back", id.Short())
 		}
 	}
 	for _, s := range set.Newest() {
@@ -353,6 +358,5 @@ func (w *world) tryLike(got tree) tree {
 	return w.tries[len(w.tries)-1]
 }
 
-// clock is for storages that want one. It is ahead: no snapshot may be much later than
-// its storage.
-func clock() time.Time { return time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC) }
+// clock is that of storages: the same as the machine's.
+func clock() time.Time { return time.Now() }

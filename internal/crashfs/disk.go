@@ -30,6 +30,8 @@ type Disk struct {
 	// Fail, if set, says which syncs fail, and how; what they were for is not
 	// synced then. It is called with the disk locked.
 	Fail func(Sync) error
+	// Now, if set, is the clock; otherwise each operation takes a second.
+	Now func() time.Time
 
 	mu   sync.Mutex
 	root *node
@@ -55,6 +57,14 @@ func (d *Disk) Ops() int { return d.ops }
 // epoch is when the first operation takes place; each takes a second. It is far ahead, as
 // programs on the disk go by the real time and may not like a disk of the past.
 var epoch = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// now returns the time; with the disk locked.
+func (d *Disk) now() time.Time {
+	if d.Now != nil {
+		return d.Now()
+	}
+	return epoch.Add(time.Duration(d.ops) * time.Second)
+}
 
 // node is a file or a directory.
 type node struct {
@@ -88,7 +98,7 @@ func (n *node) set(name string, to *node) {
 // possible, chosen by rng; nil chooses the least, which is what was synced. It is
 // for Before, and for a disk that nobody uses.
 func (d *Disk) After(rng *rand.Rand) *Disk {
-	return &Disk{root: d.root.after(rng, map[*node]*node{})}
+	return &Disk{root: d.root.after(rng, map[*node]*node{}), Now: d.Now}
 }
 
 // after returns what is left of a node; seen keeps two links to one file together.

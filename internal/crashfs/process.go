@@ -141,7 +141,7 @@ func (p *Process) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, e
 	if err != nil {
 		return nil, err
 	}
-	n = &node{perm: perm, modified: epoch.Add(time.Duration(p.d.ops) * time.Second)}
+	n = &node{perm: perm, modified: p.d.now()}
 	p.change(dir, name, n)
 	return &handle{p: p, n: n, name: name}, nil
 }
