@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -230,20 +231,9 @@ func (w *pruning) beside(ctx context.Context, t tool, s *sample) error {
 	if p, err = fresh(); err != nil {
 		return err
 	}
-	// Each gets what is left by the other, if it ends first.
-	var pruneErr error
-	prune := &sample{Steps: make(map[string]usage)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pruneErr = prune.step(ctx, t, p, stepPruneBeside, t.keeping.prune(p))
-	}()
-	err = s.step(ctx, t, p, stepBeside, t.snapshot(p, "next"))
-	<-done
-	if err := errors.Join(err, pruneErr); err != nil {
+	if err := s.both(ctx, t, p); err != nil {
 		return err
 	}
-	s.Steps[stepPruneBeside] = prune.Steps[stepPruneBeside]
 	if err := s.step(ctx, t, p, stepRest, t.keeping.prune(p)); err != nil {
 		return err
 	}
@@ -261,8 +251,36 @@ func (w *pruning) beside(ctx context.Context, t tool, s *sample) error {
 	return w.sound(ctx, t, p)
 }
 
-// relativeSpeed is how fast a snapshot was while prune ran, in parts of its usual speed.
-// What it did after prune had ended, it did as usual.
+// both measures a snapshot and a prune that are started together.
+func (s *sample) both(ctx context.Context, t tool, p places) error {
+	syscall.Sync()
+	var prune usage
+	var pruneErr error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		prune, pruneErr = measure(ctx, t.command(ctx, p, t.keeping.prune(p)))
+	}()
+	beside, err := measure(ctx, t.command(ctx, p, t.snapshot(p, "next")))
+	<-done
+	if err := errors.Join(err, pruneErr); err != nil {
+		return fmt.Errorf("%s: %w", stepBeside, err)
+	}
+	s.Steps[stepBeside], s.Steps[stepPruneBeside] = beside, prune
+	return nil
+}
+
+// speedBeside is how fast a snapshot was beside prune, in parts of its usual speed.
+func speedBeside(s *sample) float64 {
+	alone, beside := s.Steps[stepAlone].Wall.Seconds(), s.Steps[stepBeside].Wall.Seconds()
+	if beside == 0 {
+		return 0
+	}
+	return alone / beside
+}
+
+// relativeSpeed is how fast it was while prune ran: what it did after prune had ended,
+// it did as usual. It is as uncertain as the difference of two times is.
 func relativeSpeed(s *sample) float64 {
 	alone, beside, prune := s.Steps[stepAlone].Wall.Seconds(), s.Steps[stepBeside].Wall.Seconds(), s.Steps[stepPruneBeside].Wall.Seconds()
 	if alone == 0 || beside == 0 || prune == 0 {
