@@ -49,9 +49,17 @@ func randomRound(t *testing.T, rng *rand.Rand) {
 	storage := mem.New(clock)
 	w := newWorld(t, storage)
 	w.must(w.init(storage))
+	change := func() { w.write(fmt.Sprint("random/", rng.IntN(20)), noise(byte(rng.IntN(256)), rng.IntN(30<<10))) }
+	for range 3 {
+		change()
+		w.must(w.snapshot(storage, admin, stream{"dump", noise(byte(rng.IntN(256)), 50<<10)}))
+	}
 	var log []string
-	for n := range 8 {
+	for n := range 12 {
 		rules := randomRules(rng)
+		if rng.IntN(4) == 0 {
+			rules = "" // so that it comes further
+		}
 		if s := os.Getenv("SOAK_FAULTS"); s != "" {
 			rules = s
 		}
@@ -77,11 +85,11 @@ func randomRound(t *testing.T, rng *rand.Rand) {
 			what = "prune"
 			_, err = w.prune(b, repo.PruneOptions{Patience: time.Duration(rng.IntN(2)) - 1, MaxUnused: repo.Sample{Percent: float64(rng.IntN(2) * 20)}})
 		default:
-			w.write(fmt.Sprint("random/", rng.IntN(20)), noise(byte(rng.IntN(256)), rng.IntN(30<<10)))
+			change()
 			what, err = "snapshot", w.snapshot(b, w.keys[rng.IntN(len(w.keys))])
 		}
 		log = append(log, fmt.Sprintf("%s: %v, with\n%s", what, err, rules))
-		if n%4 == 3 {
+		if n%6 == 5 {
 			w.holds()
 		}
 		if t.Failed() {
