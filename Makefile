@@ -33,7 +33,7 @@ bench: build ## compare with restic and borg (BENCHFLAGS='-quick -runs 1' for le
 	tools/install-test-deps.sh --bench
 	go run ./bench $(BENCHFLAGS)
 
-memory: build ## measure memory where it could grow: a million entries, 20 GB (WORKLOADS='flat many stream')
+memory: build ## measure memory where it could grow: a million entries, 20 GB, ten million chunks (WORKLOADS='flat many stream prune')
 	bench/memory.sh
 
 fuzz: ## run each fuzz target for FUZZTIME (30s), going on from what the last run found

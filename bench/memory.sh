@@ -128,6 +128,6 @@ prune() {
 
 echo '| workload | command | anonymous memory | time |'
 echo '|---|---|---:|---:|'
-for workload in ${WORKLOADS:-flat many stream}; do
+for workload in ${WORKLOADS:-flat many stream prune}; do
 	"$workload"
 done
