@@ -220,17 +220,43 @@ func TestPoly1305(t *testing.T) {
 	}
 }
 
+// build returns the path of cairn as it is now.
+func build(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "cairn")
+	if out, err := exec.Command("go", "build", "-o", path, "../cmd/cairn").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// What is asked of cairn is what it can do.
+func TestCairn(t *testing.T) {
+	tl, err := newTool("cairn", build(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config{tools: []tool{tl}, runs: 1, work: t.TempDir(), tmpfs: t.TempDir()}
+	res, err := cfg.runForget(t.Context(), 30, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept := res.Samples[0].Sizes[sizeKept]; kept <= 0 || kept > 30 {
+		t.Errorf("of 30 snapshots %d are left", kept)
+	}
+	if _, err := cfg.runPrune(t.Context(), 4, 100, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The programs themselves take what they are filled with for their own.
 func TestFill(t *testing.T) {
 	need.Commands(t, "restic")
-	dir := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", dir+"/cairn", "../cmd/cairn").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	cairn := build(t)
 	for _, name := range []string{"cairn", "restic"} {
 		t.Run(name, func(t *testing.T) {
 			c := &config{work: t.TempDir(), tmpfs: t.TempDir()}
-			tl, err := newTool(name, filepath.Join(dir, "cairn"))
+			tl, err := newTool(name, cairn)
 			if err != nil {
 				t.Fatal(err)
 			}
