@@ -73,9 +73,10 @@ func (r *Repository) committedLeases(ctx context.Context, leases map[string]*lea
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case errors.Is(err, backend.ErrNotExist), errors.Is(err, seal.ErrNoKey):
-				// Cleaned up: then its manifest is in the listing that follows. Or
-				// not for this key to see.
+			case errors.Is(err, backend.ErrNotExist):
+				// Cleaned up: then its manifest is in the listing that follows.
+			case errors.Is(err, seal.ErrNoKey):
+				set.hiddenEnds = append(set.hiddenEnds, l.id)
 			case errors.Is(err, ErrDamage):
 				set.Damage = append(set.Damage, err)
 			case err != nil:

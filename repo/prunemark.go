@@ -95,6 +95,10 @@ func (p *pruner) soundSnapshots(ctx context.Context) (*SnapshotSet, error) {
 	for id := range set.hidden {
 		return nil, fmt.Errorf("prune stops: snapshot %s is of an epoch that began after this run: prune again", id.Short())
 	}
+	for _, id := range set.hiddenEnds {
+		// It may have brought back a snapshot of an epoch that this run knows.
+		return nil, fmt.Errorf("prune stops: lease %.8s ended in an epoch that began after this run: prune again", id)
+	}
 	return set, p.holdTombstones(ctx, set)
 }
 

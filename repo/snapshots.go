@@ -43,6 +43,9 @@ type SnapshotSet struct {
 	Damage []error
 	// hidden are manifests of epochs or domains that this key does not know.
 	hidden map[snapshot.ID]bool
+	// hiddenEnds are leases whose ends are of such: what they committed, if
+	// anything, can be of any.
+	hiddenEnds []string
 	// Uncopied are committed snapshots whose manifest stands only in the
 	// end of a lease, because their writer died in the last step.
 	Uncopied []snapshot.ID
