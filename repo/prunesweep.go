@@ -205,9 +205,11 @@ func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, listed ma
 		packs = finishedPacks(segment, s.stays)
 	}
 	gone := []index.SegmentID{s.id}
-	for _, was := range segment.Supersedes {
-		if listed[was] {
-			gone = append(gone, was) // or else it would count again
+	if s.by.Signer == p.config.Admin { // or else anybody could have what is good superseded
+		for _, was := range segment.Supersedes {
+			if listed[was] {
+				gone = append(gone, was) // or else it would count again
+			}
 		}
 	}
 	return writers.of(s.by.Place).add(ctx, packs, gone...)
