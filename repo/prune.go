@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -54,24 +55,26 @@ type Amount struct {
 	Bytes int64
 }
 
-func (a *Amount) add(size int64) { a.Packs++; a.Bytes += size }
+func (a *Amount) add(size int64)  { a.Packs++; a.Bytes += size }
+func (a *Amount) drop(size int64) { a.Packs--; a.Bytes -= size }
 
 // PruneReport is what a prune found and did.
 type PruneReport struct {
-	Snapshots int    // that stay
-	Stored    Amount // before
-	Live      int64  // bytes of Stored that snapshots need
-	Dead      Amount // packs that no snapshot needs
-	Repacked  Amount // packs that are written anew
-	Rewritten Amount // the packs that take their places; in a dry run about so many
-	Verified  Amount // packs of other writers that were found good, and signed for
-	Damaged   []pack.ID
-	Recent    Amount // packs that are left alone since a run may be about to use them
-	Cold      Amount // packs that would go, but lie in cold storage
+	Snapshots int       // that stay
+	Stored    Amount    // before
+	Live      int64     // bytes of Stored that snapshots need
+	Dead      Amount    // packs that no snapshot needs
+	Repacked  Amount    // packs that are written anew
+	Rewritten Amount    // the packs that take their places; in a dry run about so many
+	Verified  Amount    // packs of other writers that were found good, and signed for
+	Damaged   []pack.ID // sorted
+	Recent    Amount    // packs that are left alone since a run may be about to use them
+	Cold      Amount    // packs that would go, but lie in cold storage
 	// Unused is how many bytes of the packs that stay no snapshot needs.
 	Unused int64
 
-	// Adopted are packs that an earlier prune, or a repair, had on its list.
+	// Adopted are packs that an earlier prune, or a repair, had on its list, and that
+	// were still there.
 	Adopted Amount
 	// Freed are the packs that were deleted, those of an earlier prune included.
 	Freed Amount
@@ -110,8 +113,9 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions) (*PruneReport, e
 	if o.Patience == 0 {
 		o.Patience = patience
 	}
-	p := &pruner{Repository: r, opts: o, moved: newMover(r)}
+	p := &pruner{Repository: r, opts: o, moved: newMover(r), adopted: make(map[pack.ID]bool), broken: make(map[pack.ID]bool)}
 	err := p.run(ctx)
+	p.report.Damaged = slices.SortedFunc(maps.Keys(p.broken), pack.ID.Compare)
 	if errors.Is(err, backend.ErrConflict) {
 		err = fmt.Errorf("%w: another prune works at the same time; when it is done, prune again", ErrFenced)
 	}
@@ -133,12 +137,14 @@ type pruner struct {
 	condemned map[pack.ID]bool
 	final     bool // the condemned packs go, and are no homes any more
 	packs     map[pack.ID]*prunedPack
+	broken    map[pack.ID]bool // by this or an earlier survey
 	orphans   []orphan
 	marks     marks
-	// planned are the packs that this run has condemned; all of them were dead when
-	// the snapshots were those of set.
-	planned map[pack.ID]bool
-	own     []byte // the list that this run has made, if it has
+	// planned are the packs that this run has condemned, and where they are counted;
+	// all of them were dead when the snapshots were those of set.
+	planned map[pack.ID]*Amount
+	adopted map[pack.ID]bool // those that others have condemned
+	own     []byte           // the list that this run has made, if it has
 	// passed are the snapshots that were forgotten when they were chosen.
 	passed map[snapshot.ID][]snapshot.ID
 }
@@ -161,8 +167,10 @@ func (p *pruner) run(ctx context.Context) (err error) {
 		if err := p.begin(ctx); err != nil {
 			return err
 		}
-		if empty, err := p.finish(ctx); err != nil || !empty {
-			return errors.Join(err, p.clean(ctx, false))
+		if empty, err := p.finish(ctx); err != nil {
+			return err
+		} else if !empty {
+			return p.clean(ctx, false)
 		}
 		err := p.round(ctx)
 		if err == nil {
@@ -262,9 +270,12 @@ func (p *pruner) choose(ctx context.Context, list *protocol.Condemned) error {
 		return err
 	}
 	p.count(gone, again)
-	p.planned = make(map[pack.ID]bool)
-	for _, id := range slices.Concat(gone, again) {
-		p.planned[id] = true
+	p.planned = make(map[pack.ID]*Amount, len(gone)+len(again))
+	for _, id := range gone {
+		p.planned[id] = &p.report.Dead
+	}
+	for _, id := range again {
+		p.planned[id] = &p.report.Repacked
 	}
 	return nil
 }

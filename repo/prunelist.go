@@ -64,7 +64,9 @@ func (p *pruner) finish(ctx context.Context) (empty bool, err error) {
 
 // advance does what a list waits for, and returns the one that comes next; nil if it waits on.
 func (p *pruner) advance(ctx context.Context, list *protocol.Condemned, object []byte) (next *protocol.Condemned, err error) {
-	p.adopt(list)
+	if err := p.adopt(ctx, list); err != nil {
+		return nil, err
+	}
 	next = &protocol.Condemned{Packs: list.Packs, Leases: list.Leases}
 	switch list.Phase {
 	case protocol.Announced:
@@ -109,13 +111,22 @@ func (p *pruner) unlessChanged(ctx context.Context, old []byte, err error) error
 }
 
 // adopt counts the packs of a list that is not this run's.
-func (p *pruner) adopt(list *protocol.Condemned) {
-	p.report.Adopted.Packs = 0
+func (p *pruner) adopt(ctx context.Context, list *protocol.Condemned) error {
+	isOther := func(c protocol.CondemnedPack) bool { return p.planned[c.ID] == nil && !p.adopted[c.ID] }
+	if !slices.ContainsFunc(list.Packs, isOther) {
+		return nil
+	}
+	stored, err := p.packSizes(ctx)
+	if err != nil {
+		return err
+	}
 	for _, c := range list.Packs {
-		if !p.planned[c.ID] {
-			p.report.Adopted.Packs++
+		if size, ok := stored[c.ID]; ok && isOther(c) {
+			p.adopted[c.ID] = true
+			p.report.Adopted.add(size)
 		}
 	}
+	return nil
 }
 
 // addLeases adds the leases to the list that may be running.
@@ -298,9 +309,24 @@ func (p *pruner) spare(ctx context.Context, list *protocol.Condemned) error {
 	}
 	list.Packs = slices.DeleteFunc(list.Packs, func(c protocol.CondemnedPack) bool {
 		f := p.packs[c.ID]
-		return f != nil && f.isLive()
+		if f == nil || !f.isLive() {
+			return false
+		}
+		p.uncount(f)
+		return true
 	})
 	return nil
+}
+
+// uncount takes a pack that stays from those that go.
+func (p *pruner) uncount(f *prunedPack) {
+	if as := p.planned[f.id]; as != nil {
+		as.drop(f.size)
+	} else if p.adopted[f.id] {
+		p.report.Adopted.drop(f.size)
+	}
+	delete(p.planned, f.id)
+	delete(p.adopted, f.id)
 }
 
 // isUnchanged reports whether the snapshots are those for which this run has found
@@ -308,7 +334,7 @@ func (p *pruner) spare(ctx context.Context, list *protocol.Condemned) error {
 // need can't have gone since, as only what is on the list may.
 func (p *pruner) isUnchanged(ctx context.Context, list *protocol.Condemned) (bool, error) {
 	for _, c := range list.Packs {
-		if !p.planned[c.ID] {
+		if p.planned[c.ID] == nil {
 			return false, nil
 		}
 	}

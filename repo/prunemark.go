@@ -197,7 +197,7 @@ func (p *pruner) readNames(ctx context.Context) error {
 		f := p.packs[packIDOf(info)]
 		if err != nil {
 			if errors.Is(err, ErrDamage) {
-				p.report.Damaged = append(p.report.Damaged, f.id)
+				p.broken[f.id] = true
 			}
 			return // not its to judge
 		}

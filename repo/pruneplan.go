@@ -103,7 +103,7 @@ func (o storedObject) ReadAt(p []byte, off int64) (int, error) {
 // damagedPack notes a pack that can't be trusted to be read. It stays, as repair can save
 // what is good in it.
 func (p *pruner) damagedPack(f *prunedPack, err error) {
-	p.report.Damaged = append(p.report.Damaged, f.id)
+	p.broken[f.id] = true
 	p.Repository.opts.Observer.warn(fmt.Errorf("a damaged pack stays as it is; cairn repair saves what is good in it: %w", err))
 }
 

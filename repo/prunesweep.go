@@ -69,9 +69,6 @@ func (p *pruner) deletePacks(ctx context.Context, packs []protocol.CondemnedPack
 			mu.Lock()
 			defer mu.Unlock()
 			p.report.Freed.add(stored[c.ID])
-			if !p.planned[c.ID] {
-				p.report.Adopted.Bytes += stored[c.ID]
-			}
 			return nil
 		})
 	}
