@@ -99,3 +99,12 @@ func (r *Repository) SaveVerifiedEvery(n int64) { r.saveEvery = n }
 
 // Use makes the repository use another view of its storage.
 func (r *Repository) Use(b backend.Interface) { r.storage = b }
+
+// SwapCondemned replaces the condemned list.
+func (r *Repository) SwapCondemned(ctx context.Context, list protocol.Condemned) error {
+	_, old, err := r.loadCondemned(ctx)
+	if err == nil {
+		_, err = r.swapCondemned(ctx, old, &list)
+	}
+	return err
+}

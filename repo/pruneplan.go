@@ -40,7 +40,8 @@ func (p *pruner) verify(ctx context.Context) (err error) {
 	if p.report.Verified.Packs == 0 {
 		return nil
 	}
-	return p.settle() // their directories may say something else than was said of them
+	p.orphans = slices.DeleteFunc(p.orphans, func(o orphan) bool { return o.in.vouched }) // they are in the index now
+	return p.settle()                                                                     // their directories may say something else than was said of them
 }
 
 // countersign reads a pack and, if it is good, names it in a segment.
@@ -69,7 +70,6 @@ func (p *pruner) countersign(ctx context.Context, f *prunedPack, known *verified
 		return err
 	}
 	f.vouched = true
-	p.orphans = slices.DeleteFunc(p.orphans, func(o orphan) bool { return o.in == f }) // it is in the index now
 	p.report.Verified.add(f.size)
 	return nil
 }

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -38,8 +39,9 @@ func (p *pruner) sweep(ctx context.Context, list *protocol.Condemned, object []b
 	done := int64(0)
 	for some := range slices.Chunk(list.Packs, sweepBatch) {
 		// A repair may have put another list in the place of one that it could not read.
-		if _, now, err := p.loadCondemned(ctx); err != nil || string(now) != string(object) {
-			return cmp.Or(err, error(backend.ErrConflict))
+		// What tells lists apart is at their beginning: the rest can be many megabytes.
+		if is := p.pruneState(ctx); !bytes.HasPrefix(object, is[:]) {
+			return cmp.Or(ctx.Err(), error(backend.ErrConflict))
 		}
 		if err := p.deletePacks(ctx, some, stored); err != nil {
 			return err
@@ -85,7 +87,6 @@ const (
 // segmentClaims is what a segment says of packs.
 type segmentClaims struct {
 	id      index.SegmentID
-	by      index.SignerAt
 	stays   []pack.ID
 	dead    bool // names a pack that goes, or has gone
 	foreign bool // names a pack that stays and that the admin does not vouch for
@@ -98,7 +99,15 @@ func (p *pruner) supersede(ctx context.Context, stored map[pack.ID]int64, going 
 	if err != nil {
 		return err
 	}
-	var todo, small []*segmentClaims
+	listed, err := p.listSegments(ctx, nil)
+	if err != nil {
+		return err
+	}
+	var todo []*segmentClaims
+	small, err := p.claimless(claims, listed)
+	if err != nil {
+		return err
+	}
 	for _, s := range claims {
 		switch {
 		case s.foreign:
@@ -116,10 +125,6 @@ func (p *pruner) supersede(ctx context.Context, stored map[pack.ID]int64, going 
 		return nil
 	}
 	slices.SortFunc(todo, func(a, b *segmentClaims) int { return a.id.Compare(b.id) })
-	listed, err := p.listSegments(ctx, nil)
-	if err != nil {
-		return err
-	}
 	writers := newSegments(p.Repository)
 	for n, s := range todo {
 		p.progress("index segments", int64(n), int64(len(todo)))
@@ -145,7 +150,7 @@ func (p *pruner) segmentClaims(ctx context.Context, stored map[pack.ID]int64, go
 		for _, c := range of {
 			s := bySegment[c.Segment]
 			if s == nil {
-				s = &segmentClaims{id: c.Segment, by: c.SignerAt}
+				s = &segmentClaims{id: c.Segment}
 				bySegment[c.Segment] = s
 			}
 			if going[c.ID] || stored[c.ID] != c.Size {
@@ -170,6 +175,28 @@ func (p *pruner) segmentClaims(ctx context.Context, stored map[pack.ID]int64, go
 		of = append(of, c)
 	}
 	return bySegment, flush()
+}
+
+// claimless returns the segments that count and name no pack: all that they do is supersede
+// others, which are gone, mostly.
+func (p *pruner) claimless(claims map[index.SegmentID]*segmentClaims, listed map[index.SegmentID]bool) (some []*segmentClaims, err error) {
+	for id := range listed {
+		if claims[id] != nil {
+			continue
+		}
+		has, err := p.index().Has(id)
+		superseded := false
+		if err == nil {
+			superseded, err = p.index().Superseded(id)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the local index: %w", err)
+		}
+		if has && !superseded {
+			some = append(some, &segmentClaims{id: id})
+		}
+	}
+	return some, nil
 }
 
 // lookAgain looks for a pack that was not listed: it may have come since.
@@ -197,27 +224,32 @@ func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, listed ma
 	if err != nil {
 		return stopped(err)
 	}
+	byAdmin := segment.Signer == p.config.Admin
 	var packs []pack.Finished
-	if s.by.Signer == p.config.Admin { // what others said, the admin has said too
+	if byAdmin { // what others said, the admin has said too
 		packs = finishedPacks(segment, s.stays)
 	}
 	gone := []index.SegmentID{s.id}
-	if s.by.Signer == p.config.Admin { // or else anybody could have what is good superseded
+	if byAdmin { // or else anybody could have what is good superseded
 		for _, was := range segment.Supersedes {
 			if listed[was] {
 				gone = append(gone, was) // or else it would count again
 			}
 		}
 	}
-	return writers.of(s.by.Place).add(ctx, packs, gone...)
+	return writers.of(segment.Header.Place).add(ctx, packs, gone...)
 }
 
 // finishedPacks returns some packs as a segment describes them.
 func finishedPacks(s *index.Segment, some []pack.ID) []pack.Finished {
+	wanted := make(map[pack.ID]bool, len(some))
+	for _, id := range some {
+		wanted[id] = true
+	}
 	at := make(map[int]int) // position in the segment -> in packs
 	var packs []pack.Finished
 	for i, f := range s.Packs {
-		if slices.Contains(some, f.ID) {
+		if wanted[f.ID] {
 			at[i] = len(packs)
 			packs = append(packs, pack.Finished{ID: f.ID, Kind: f.Kind, Size: f.Size})
 		}
