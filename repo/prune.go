@@ -242,6 +242,9 @@ func (p *pruner) round(ctx context.Context) error {
 	if list.Phase != protocol.Empty {
 		return fmt.Errorf("condemn packs: %w", backend.ErrConflict)
 	}
+	if err := p.begin(ctx); err != nil { // if the lease ended while it waited for the list before
+		return err
+	}
 	if err := p.choose(ctx, list); err != nil {
 		return p.unlessChanged(ctx, object, err)
 	}
