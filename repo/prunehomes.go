@@ -48,10 +48,10 @@ func (p *pruner) settle() error {
 	for _, f := range p.packs {
 		f.sole, f.live = 0, 0
 	}
-	shared := false
-	err := p.eachWanted(func(homes []home, one bool) {
+	p.marks.clear(contested)
+	err := p.eachWanted(wanted|wantedWhole, func(id chunk.ID, homes []home, one bool) {
 		if one && len(homes) > 1 {
-			shared = true
+			p.marks.set(id, contested)
 			return
 		}
 		for _, h := range homes {
@@ -64,41 +64,57 @@ func (p *pruner) settle() error {
 	for _, f := range p.packs {
 		f.live = f.sole
 	}
-	if !shared {
+	if p.marks.count(contested) == 0 {
 		return nil
 	}
 	// The order of packs is the same for all chunks, so that of two packs with the same
 	// contents one gets them all.
-	return p.eachWanted(func(homes []home, one bool) {
-		if one && len(homes) > 1 {
+	return p.eachWanted(contested, func(_ chunk.ID, homes []home, one bool) {
+		if one {
 			best := slices.MaxFunc(homes, func(a, b home) int { return rankPacks(a.in, b.in) })
-			best.in.live += int64(best.entry.Stored)
+			homes = []home{best}
+		}
+		for _, h := range homes {
+			h.in.live += int64(h.entry.Stored)
 		}
 	})
 }
 
-// eachWanted calls fn for each chunk that snapshots need, with the homes that it can
-// have, and whether one of them is enough.
-func (p *pruner) eachWanted(fn func(homes []home, one bool)) error {
+// errVanished: other programs on this machine share its index. One that listed the segments
+// long ago takes from it what that did not show.
+var errVanished = errors.New("prune stops: what snapshots need vanished from this machine's index while it was read: prune again, and if that does not help, run cairn check")
+
+// eachWanted calls fn for each chunk of which one of the needs is marked, with the homes that
+// it can have, and whether one of them is enough. The error is errVanished if there are
+// chunks that the index does not have any more.
+func (p *pruner) eachWanted(of need, fn func(id chunk.ID, homes []home, one bool)) error {
 	for _, f := range p.packs {
 		f.all = 0
 	}
-	return p.eachChunk(func(id chunk.ID, homes []home) error {
+	met, last := 0, uint64(0)
+	err := p.eachChunk(func(id chunk.ID, homes []home) error {
 		for _, h := range homes {
 			h.in.all += int64(h.entry.Stored)
 			h.in.fixed = h.in.fixed || !h.isWhole()
 		}
 		want := p.marks.of(id)
-		if want&(wanted|wantedWhole) == 0 {
+		if want&of == 0 {
 			return nil
+		}
+		if x := prefix(id); met == 0 || x != last {
+			met, last = met+1, x
 		}
 		homes, one := p.candidates(homes, want)
 		if len(homes) == 0 {
 			return stopped(damaged("chunk "+id.Short(), errors.New("others are stored as what differs from it, and no pack has it whole: run cairn check")))
 		}
-		fn(homes, one)
+		fn(id, homes, one)
 		return nil
 	})
+	if err == nil && met < p.marks.count(of) {
+		err = errVanished
+	}
+	return err
 }
 
 // candidates returns the homes that can serve, and whether one of them is enough, as

@@ -18,6 +18,8 @@ const (
 	wantedWhole
 	// moved: it is in a pack that this prune has written.
 	moved
+	// contested: several packs could be its home, and one is enough.
+	contested
 )
 
 // marks has what is needed of each chunk that the index knows, in 9 bytes a chunk: 90
@@ -87,6 +89,23 @@ func (m *marks) set(id chunk.ID, what need) bool {
 	}
 	m.needs[i] |= what
 	return true
+}
+
+// clear takes a need from all chunks.
+func (m *marks) clear(what need) {
+	for i := range m.needs {
+		m.needs[i] &^= what
+	}
+}
+
+// count returns how many chunks have one of the needs. Twins count as one.
+func (m *marks) count(what need) (n int) {
+	for _, has := range m.needs {
+		if has&what != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // of returns what is needed of a chunk.

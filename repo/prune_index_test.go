@@ -1,0 +1,57 @@
+package repo_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/pack"
+	"github.com/cairn-backup/cairn/repo"
+)
+
+// readFrames is a storage in which something happens after a frame of a pack was read.
+type readFrames struct {
+	*mem.Mem
+	after func()
+}
+
+func (s *readFrames) ReadAt(ctx context.Context, name string, p []byte, off int64) error {
+	err := s.Mem.ReadAt(ctx, name, p, off)
+	if after := s.after; after != nil && off >= pack.PrefixSize && strings.HasPrefix(name, "meta/") {
+		s.after = nil
+		after()
+	}
+	return err
+}
+
+// Programs on one machine share its index. What another takes from it, as it listed the
+// segments before some came, must not make packs look dead.
+func TestPruneOfAnIndexThatShrinks(t *testing.T) {
+	w := newRepository(t)
+	f := files{"small": w.random.bytes(100)}
+	id := w.mustBackup(w.stranger(admin), "stays", f)
+	before := w.names("data/")
+	shared := t.TempDir()
+	late, err := repo.Open(t.Context(), w.options(w.faulted("yield index/*: hide"), shared, admin))
+	w.must(err)
+	defer late.Close()
+	r := w.machine(shared, admin)
+	shrunk := false
+	r.Use(&readFrames{w.storage, func() {
+		_, err := late.NewWriter(t.Context(), repo.WriterOptions{DryRun: true})
+		w.must(err)
+		shrunk = true
+	}})
+	report, err := r.Prune(t.Context(), repo.PruneOptions{})
+	if !shrunk || err == nil {
+		t.Errorf("%v, %+v", err, report)
+	}
+	if after := w.names("data/"); len(after) != len(before) {
+		t.Errorf("%d packs became %d", len(before), len(after))
+	}
+	w.has(w.stranger(admin), id, f)
+	w.prune(repo.PruneOptions{})
+	w.has(w.stranger(admin), id, f)
+	w.isSound()
+}
