@@ -87,7 +87,7 @@ const (
 // segmentClaims is what a segment says of packs.
 type segmentClaims struct {
 	id      index.SegmentID
-	stays   []pack.ID
+	stays   int  // how many packs that it names stay
 	dead    bool // names a pack that goes, or has gone
 	foreign bool // names a pack that stays and that the admin does not vouch for
 }
@@ -114,7 +114,7 @@ func (p *pruner) supersede(ctx context.Context, stored map[pack.ID]int64, going 
 			// Its signer relies on what it says, and nobody else should.
 		case s.dead:
 			todo = append(todo, s)
-		case len(s.stays) <= smallSegment:
+		case s.stays <= smallSegment:
 			small = append(small, s)
 		}
 	}
@@ -128,7 +128,7 @@ func (p *pruner) supersede(ctx context.Context, stored map[pack.ID]int64, going 
 	writers := newSegments(p.Repository)
 	for n, s := range todo {
 		p.progress("index segments", int64(n), int64(len(todo)))
-		if err := p.replaceSegment(ctx, s, listed, writers); err != nil {
+		if err := p.replaceSegment(ctx, s, staying{stored, going}, listed, writers); err != nil {
 			return err
 		}
 	}
@@ -157,7 +157,7 @@ func (p *pruner) segmentClaims(ctx context.Context, stored map[pack.ID]int64, go
 				s.dead = true
 				continue
 			}
-			s.stays = append(s.stays, c.ID)
+			s.stays++
 			s.foreign = s.foreign || !vouched
 		}
 		of = of[:0]
@@ -215,8 +215,15 @@ func (p *pruner) lookAgain(ctx context.Context, f index.Pack, stored map[pack.ID
 	return nil
 }
 
+// staying tells the packs that stay: those that are stored, and are not to go.
+type staying struct {
+	stored map[pack.ID]int64
+	going  map[pack.ID]bool
+}
+
 // replaceSegment makes the segment to come say what this one says truly, and supersede it.
-func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, listed map[index.SegmentID]bool, writers segmentWriters) error {
+// What that is it takes from the segment: the local index may have changed since.
+func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, of staying, listed map[index.SegmentID]bool, writers segmentWriters) error {
 	segment, err := p.readSegment(ctx, s.id)
 	if errors.Is(err, backend.ErrNotExist) {
 		return nil // superseded meanwhile
@@ -224,32 +231,33 @@ func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, listed ma
 	if err != nil {
 		return stopped(err)
 	}
-	byAdmin := segment.Signer == p.config.Admin
-	var packs []pack.Finished
-	if byAdmin { // what others said, the admin has said too
-		packs = finishedPacks(segment, s.stays)
-	}
 	gone := []index.SegmentID{s.id}
-	if byAdmin { // or else anybody could have what is good superseded
+	var packs []pack.Finished
+	if segment.Signer == p.config.Admin {
+		if packs, err = p.finishedPacks(ctx, segment, of); err != nil {
+			return err
+		}
+		// Others' claims to supersede don't count, and must not come to.
 		for _, was := range segment.Supersedes {
 			if listed[was] {
 				gone = append(gone, was) // or else it would count again
 			}
 		}
-	}
+	} else if s.stays == 0 && !s.dead && len(segment.Packs) > 0 {
+		return nil // nothing was known of it
+	} // what others said, the admin has said too
 	return writers.of(segment.Header.Place).add(ctx, packs, gone...)
 }
 
-// finishedPacks returns some packs as a segment describes them.
-func finishedPacks(s *index.Segment, some []pack.ID) []pack.Finished {
-	wanted := make(map[pack.ID]bool, len(some))
-	for _, id := range some {
-		wanted[id] = true
-	}
+// finishedPacks returns the packs that stay as a segment describes them.
+func (p *pruner) finishedPacks(ctx context.Context, s *index.Segment, of staying) ([]pack.Finished, error) {
 	at := make(map[int]int) // position in the segment -> in packs
 	var packs []pack.Finished
 	for i, f := range s.Packs {
-		if wanted[f.ID] {
+		if err := p.lookAgain(ctx, f, of.stored); err != nil {
+			return nil, err
+		}
+		if !of.going[f.ID] && of.stored[f.ID] == f.Size {
 			at[i] = len(packs)
 			packs = append(packs, pack.Finished{ID: f.ID, Kind: f.Kind, Size: f.Size})
 		}
@@ -260,9 +268,9 @@ func finishedPacks(s *index.Segment, some []pack.ID) []pack.Finished {
 		}
 	}
 	for _, f := range packs {
-		slices.SortFunc(f.Entries, func(a, b pack.Entry) int { return cmp.Compare(a.Offset, b.Offset) })
+		slices.SortFunc(f.Entries, byOffset)
 	}
-	return packs
+	return packs, nil
 }
 
 // clean deletes what has served its purpose. passed says that what was forgotten when this
