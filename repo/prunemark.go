@@ -16,7 +16,6 @@ import (
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
-	"github.com/cairn-backup/cairn/snapshot"
 )
 
 // prunedPack is what a prune knows of a pack that is stored.
@@ -246,58 +245,6 @@ func (p *pruner) mark(ctx context.Context) error {
 		}
 	}
 	return p.settle()
-}
-
-// markTrees marks what all snapshots need.
-func (p *pruner) markTrees(ctx context.Context) error {
-	w := &markWalk{pruner: p, visited: make(map[[16]byte]bool)}
-	p.report.Snapshots = p.set.Len()
-	for n, info := range p.set.Newest() {
-		p.progress("snapshots", int64(n), int64(p.set.Len()))
-		if err := p.LoadBody(ctx, info); err != nil {
-			return stopped(err)
-		}
-		w.snapshot = info.ID
-		if err := snapshot.Visit(ctx, snapshot.Tree{Root: info.Body.Root, Source: p.Repository}, w); err != nil {
-			return stopped(err)
-		}
-	}
-	return nil
-}
-
-// markWalk visits the nodes of all trees, each once.
-type markWalk struct {
-	*pruner
-	snapshot snapshot.ID
-	visited  map[[16]byte]bool // by the first half of the node's ID
-}
-
-// Enter implements snapshot.Visitor.
-func (w *markWalk) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
-	key := [16]byte(n.ID[:])
-	if w.visited[key] {
-		return false
-	}
-	w.visited[key] = true
-	w.marks.set(n.ID, wanted) // if it isn't known, reading it fails
-	return true
-}
-
-// Extent implements snapshot.Visitor.
-func (w *markWalk) Extent(e *snapshot.Entry, x snapshot.Extent) error {
-	if w.marks.set(x.Chunk, wanted) {
-		return nil
-	}
-	return damaged(fmt.Sprintf("data chunk %s", x.Chunk.Short()),
-		fmt.Errorf("no pack has it, and snapshot %s needs it for %s: run cairn check, and cairn repair; or forget the snapshot", w.snapshot.Short(), e.Key.Path()))
-}
-
-// Bad implements snapshot.Visitor.
-func (w *markWalk) Bad(id chunk.ID, _ *snapshot.Entry, err error) error {
-	if !errors.Is(err, ErrDamage) && !errors.Is(err, seal.ErrDamaged) {
-		return err
-	}
-	return damaged("tree node "+id.Short(), fmt.Errorf("snapshot %s needs it: run cairn check, and cairn repair; or forget the snapshot: %w", w.snapshot.Short(), err))
 }
 
 // home is a place of a chunk that is stored.

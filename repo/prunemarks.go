@@ -3,6 +3,7 @@ package repo
 import (
 	"encoding/binary"
 	"sort"
+	"sync/atomic"
 
 	"github.com/cairn-backup/cairn/chunk"
 )
@@ -28,9 +29,11 @@ const (
 // Chunks are told apart by the first 8 bytes of their IDs, which are those of a keyed
 // hash. Should two of them begin alike, what is needed of one is needed of the other:
 // garbage may stay, but nothing needed can go.
+//
+// After ready, set and of may be called concurrently.
 type marks struct {
-	prefixes []uint64 // sorted, each once
-	needs    []need
+	prefixes []uint64        // sorted, each once
+	needs    []uint32        // four in one, as there is no atomic access to bytes
 	last     chunk.ID        // that was added
 	twins    map[uint64]bool // prefixes of several chunks
 }
@@ -53,7 +56,7 @@ func (m *marks) add(id chunk.ID) {
 
 // ready ends the adding.
 func (m *marks) ready() {
-	m.needs = make([]need, len(m.prefixes))
+	m.needs = make([]uint32, (len(m.prefixes)+3)/4)
 }
 
 // at returns the position of a chunk, -1 if the index does not know it.
@@ -87,21 +90,24 @@ func (m *marks) set(id chunk.ID, what need) bool {
 	if i < 0 {
 		return false
 	}
-	m.needs[i] |= what
+	word, shift := &m.needs[i/4], i%4*8
+	if bits := uint32(what) << shift; atomic.LoadUint32(word)&bits != bits {
+		atomic.OrUint32(word, bits)
+	}
 	return true
 }
 
 // clear takes a need from all chunks.
 func (m *marks) clear(what need) {
 	for i := range m.needs {
-		m.needs[i] &^= what
+		m.needs[i] &^= uint32(what) * 0x01010101
 	}
 }
 
 // count returns how many chunks have one of the needs. Twins count as one.
 func (m *marks) count(what need) (n int) {
-	for _, has := range m.needs {
-		if has&what != 0 {
+	for i := range m.prefixes {
+		if m.have(i)&what != 0 {
 			n++
 		}
 	}
@@ -111,10 +117,13 @@ func (m *marks) count(what need) (n int) {
 // of returns what is needed of a chunk.
 func (m *marks) of(id chunk.ID) need {
 	if i := m.at(id); i >= 0 {
-		return m.needs[i]
+		return m.have(i)
 	}
 	return 0
 }
+
+// have returns what is needed of the chunk at a position.
+func (m *marks) have(i int) need { return need(atomic.LoadUint32(&m.needs[i/4]) >> (i % 4 * 8)) }
 
 // isMoved reports whether a chunk is known to be in a new pack.
 func (m *marks) isMoved(id chunk.ID) bool { return m.of(id)&moved != 0 && !m.twins[prefix(id)] }

@@ -2,10 +2,12 @@ package snapshot_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"iter"
 	"reflect"
 	"sort"
+	"sync"
 	"testing"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -258,5 +260,81 @@ func TestVisit(t *testing.T) {
 	v = &visitor{seen: make(map[chunk.ID]bool)}
 	if err := snapshot.Visit(t.Context(), tree, v); err != nil || len(v.bad) != 1 || v.badFile != "/huge" {
 		t.Errorf("damaged list: %v, %d bad, file %q", err, len(v.bad), v.badFile)
+	}
+}
+
+// shared makes a visitor safe for concurrent use.
+type shared struct {
+	*visitor
+	mu *sync.Mutex
+}
+
+func (v shared) Enter(n snapshot.Mention, e *snapshot.Entry) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.visitor.Enter(n, e)
+}
+
+func (v shared) Extent(e *snapshot.Entry, x snapshot.Extent) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.visitor.Extent(e, x)
+}
+
+func (v shared) Bad(id chunk.ID, e *snapshot.Entry, err error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.visitor.Bad(id, e, err)
+}
+
+// nodes is a source that counts nothing, so it is safe for concurrent use.
+type nodes map[chunk.ID][]byte
+
+func (n nodes) Node(_ context.Context, id chunk.ID, _ chunk.Kind) ([]byte, error) { return n[id], nil }
+
+// However many nodes are read at once, all are visited, and an error ends it.
+func TestVisits(t *testing.T) {
+	r := newRandom(t)
+	s := newStore()
+	var trees []snapshot.Tree
+	for range 3 {
+		entries := plainFiles(3000, 2000)
+		list, size := r.list(5000)
+		ref := buildList(t, s, list)
+		entries = append(entries, snapshot.Entry{Key: key("/huge"), Type: snapshot.File, Size: size, List: &ref})
+		tree := build(t, s, entries)
+		tree.Source = nodes(s.nodes)
+		trees = append(trees, tree)
+	}
+	want := &visitor{seen: make(map[chunk.ID]bool)}
+	for _, tree := range trees {
+		if err := snapshot.Visit(t.Context(), tree, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []int{1, 2, 32} {
+		got := shared{&visitor{seen: make(map[chunk.ID]bool)}, new(sync.Mutex)}
+		visits := snapshot.NewVisits(t.Context(), n)
+		for _, tree := range trees {
+			if err := visits.Visit(tree, got); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := visits.Wait(); err != nil || len(got.bad) > 0 {
+			t.Fatal(err, got.bad)
+		}
+		if !reflect.DeepEqual(got.chunks, want.chunks) || len(got.seen) != len(s.nodes) {
+			t.Errorf("%d at once: visited %d chunks and %d nodes; want %d and %d", n, len(got.chunks), len(got.seen), len(want.chunks), len(s.nodes))
+		}
+		clear(got.seen)
+		got.stop = errors.New("stop")
+		visits = snapshot.NewVisits(t.Context(), n)
+		err := visits.Visit(trees[0], got)
+		if werr := visits.Wait(); n > 1 {
+			err = werr
+		}
+		if !errors.Is(err, got.stop) {
+			t.Errorf("%d at once: the visitor's error became %v", n, err)
+		}
 	}
 }

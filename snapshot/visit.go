@@ -3,6 +3,8 @@ package snapshot
 import (
 	"context"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cairn-backup/cairn/chunk"
 )
 
@@ -41,9 +43,52 @@ func Visit(ctx context.Context, t Tree, v Visitor) error {
 	return (&visit{source: t.Source, v: v}).node(ctx, t.Root.Level, Child{ID: t.Root.ID}, nil, "")
 }
 
+// Visits are visits of several trees, which read several nodes at a time: that of a far
+// storage takes long, and next to no work.
+type Visits struct {
+	ctx   context.Context
+	group *errgroup.Group // nil: one node at a time
+}
+
+// NewVisits returns visits of which up to n go on at a time. If n is 1, each is done when
+// Visit returns, and in the order in which Visit does it.
+func NewVisits(ctx context.Context, n int) *Visits {
+	if n <= 1 {
+		return &Visits{ctx: ctx}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(n)
+	return &Visits{ctx, group}
+}
+
+// Visit begins to visit a tree, or waits until it can. v's methods are called concurrently
+// and in no order, except for what is below one leaf. The first error that one
+// returns ends all visits; Wait returns it, and perhaps Visit.
+func (x *Visits) Visit(t Tree, v Visitor) error {
+	if x.group == nil {
+		return Visit(x.ctx, t, v)
+	}
+	if err := x.ctx.Err(); err != nil {
+		return err
+	}
+	x.group.Go(func() error {
+		return (&visit{source: t.Source, v: v, group: x.group}).node(x.ctx, t.Root.Level, Child{ID: t.Root.ID}, nil, "")
+	})
+	return nil
+}
+
+// Wait waits until all trees have been visited, and returns the first error.
+func (x *Visits) Wait() error {
+	if x.group == nil {
+		return nil
+	}
+	return x.group.Wait()
+}
+
 type visit struct {
 	source NodeSource
 	v      Visitor
+	group  *errgroup.Group  // nil: one node at a time
 	buf    Leaf             // the one at hand
 	listed map[Mention]bool // of the list at hand, that were visited
 }
@@ -60,6 +105,16 @@ func (v *visit) node(ctx context.Context, level uint8, n Child, above *Child, b 
 	if !v.v.Enter(m, nil) {
 		return nil
 	}
+	if v.group != nil && v.group.TryGo(func() error {
+		return (&visit{source: v.source, v: v.v, group: v.group}).read(ctx, level, n, above, b)
+	}) {
+		return nil
+	}
+	return v.read(ctx, level, n, above, b)
+}
+
+// read visits a node that was entered.
+func (v *visit) read(ctx context.Context, level uint8, n Child, above *Child, b bound) error {
 	p, err := v.source.Node(ctx, n.ID, chunk.Node)
 	if err != nil {
 		return v.v.Bad(n.ID, nil, err)

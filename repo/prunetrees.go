@@ -1,0 +1,90 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
+)
+
+// markTrees marks what all snapshots need. Nodes that this machine's cache lacks come from
+// the storage, so many are read at once.
+func (p *pruner) markTrees(ctx context.Context) (err error) {
+	n := smallReads
+	if p.Repository.opts.Goroutines == 1 {
+		n = 1
+	}
+	visits := snapshot.NewVisits(ctx, n)
+	defer func() {
+		if werr := visits.Wait(); werr != nil {
+			err = stopped(werr) // it comes before what it ended
+		}
+	}()
+	seen := &markedNodes{seen: make(map[[16]byte]bool)}
+	p.report.Snapshots = p.set.Len()
+	for n, info := range p.set.Newest() {
+		p.progress("snapshots", int64(n), int64(p.set.Len()))
+		if err := p.LoadBody(ctx, info); err != nil {
+			return stopped(err)
+		}
+		w := &markWalk{marks: &p.marks, snapshot: info.ID, nodes: seen}
+		if err := visits.Visit(snapshot.Tree{Root: info.Body.Root, Source: p.Repository}, w); err != nil {
+			return stopped(err)
+		}
+	}
+	return nil
+}
+
+// markedNodes are the nodes of all trees that were visited, by the first halves of their
+// IDs. It is safe for concurrent use.
+type markedNodes struct {
+	mu   sync.Mutex
+	seen map[[16]byte]bool
+}
+
+// add reports whether the node was not there before.
+func (m *markedNodes) add(id chunk.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := [16]byte(id[:])
+	was := m.seen[key]
+	m.seen[key] = true
+	return !was
+}
+
+// markWalk visits the nodes of a snapshot's tree that were not visited yet.
+type markWalk struct {
+	marks    *marks
+	snapshot snapshot.ID
+	nodes    *markedNodes
+}
+
+// Enter implements snapshot.Visitor.
+func (w *markWalk) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
+	if !w.nodes.add(n.ID) {
+		return false
+	}
+	w.marks.set(n.ID, wanted) // if it isn't known, reading it fails
+	return true
+}
+
+// Extent implements snapshot.Visitor.
+func (w *markWalk) Extent(e *snapshot.Entry, x snapshot.Extent) error {
+	if w.marks.set(x.Chunk, wanted) {
+		return nil
+	}
+	return damaged(fmt.Sprintf("data chunk %s", x.Chunk.Short()),
+		fmt.Errorf("no pack has it, and snapshot %s needs it for %s: run cairn check, and cairn repair; or forget the snapshot", w.snapshot.Short(), e.Key.Path()))
+}
+
+// Bad implements snapshot.Visitor.
+func (w *markWalk) Bad(id chunk.ID, _ *snapshot.Entry, err error) error {
+	if !errors.Is(err, ErrDamage) && !errors.Is(err, seal.ErrDamaged) {
+		return err
+	}
+	return damaged("tree node "+id.Short(), fmt.Errorf("snapshot %s needs it: run cairn check, and cairn repair; or forget the snapshot: %w", w.snapshot.Short(), err))
+}
