@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -66,4 +67,27 @@ func TestPruneBesideANewEpoch(t *testing.T) {
 	w.prune(repo.PruneOptions{})
 	w.has(w.stranger(admin), done[0].New, f)
 	w.isSound()
+}
+
+// A stolen key that says of junk that it is what a forgotten snapshot needs does not bring
+// about that this comes back with a hole.
+func TestAttackUndo(t *testing.T) {
+	besieged(t, func(t *testing.T, s *siege) {
+		old := s.names("data/")
+		id := s.mustBackup(s.host(), "one chunk", files{"x": s.random.bytes(100)})
+		home := slices.DeleteFunc(s.names("data/"), func(name string) bool { return slices.Contains(old, name) })
+		s.forge(s.evil.repo, s.evil.Sealer, s.dataChunk(id), s.random.bytes(100))
+		s.forget(id)
+		if done := s.undo(s.stranger(admin), id); done[0].Err != nil {
+			t.Fatal(done[0].Err)
+		} else {
+			s.forget(done[0].New)
+		}
+		s.condemn(home...)
+		done := s.undo(s.stranger(admin), id)
+		if done[0].Err == nil {
+			t.Error("it came back, without what it needs")
+		}
+		s.wants(done[0].Err, repo.ErrPruned)
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
@@ -76,6 +77,8 @@ type undoer struct {
 	byTime map[int64][]*Snapshot // all that are there
 	state  pruneState            // when it began
 
+	signer seal.Signer // of the snapshot at hand
+
 	// Of trees that were looked through:
 	seed    maphash.Seed
 	found   map[mention]bool // nodes that are stored, and all below them
@@ -103,6 +106,10 @@ func (u *undoer) bringBack(ctx context.Context, id snapshot.ID) (snapshot.ID, bo
 		if err := u.renew(ctx); err != nil {
 			return snapshot.ID{}, false, err
 		}
+	}
+	if u.signer != s.Signer { // it had others' word on what was found
+		u.signer, u.last = s.Signer, chunk.ID{}
+		clear(u.found)
 	}
 	u.missing = 0
 	if err := snapshot.Visit(ctx, snapshot.Tree{Root: s.Body.Root, Source: u}, u); err != nil {
@@ -233,9 +240,9 @@ func (u *undoer) Bad(_ chunk.ID, _ *snapshot.Entry, err error) error {
 	return nil
 }
 
-// rely reports whether a chunk is stored, and notes the pack that the snapshot needs for
-// it. Any segment or directory is believed that a reader would believe: the snapshot is
-// as good as it was.
+// rely reports whether a chunk is stored, and notes the pack that the snapshot needs for it.
+// It believes the admin, and the snapshot's own signer, who relied on nobody else either.
+// What others say, and packs that no segment names, it reads.
 func (u *undoer) rely(ctx context.Context, ref Ref) (bool, error) {
 	for try := range 2 {
 		if try == 1 { // in no segment: perhaps in a pack that none names
@@ -247,15 +254,36 @@ func (u *undoer) rely(ctx context.Context, ref Ref) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		u.mu.Lock()
-		for _, p := range places {
-			if p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && u.stays(p.Pack, p.PackSize) {
-				u.used[p.Pack] = p.PackSize
-				u.mu.Unlock()
-				return true, nil
+		isTrusted := func(p index.Place) bool { return p.Signer == u.signer || p.Signer == u.repo.config.Admin }
+		sorted := slices.SortedStableFunc(slices.Values(places), func(a, b index.Place) int { return boolRank(isTrusted(b)) - boolRank(isTrusted(a)) })
+		for _, p := range sorted {
+			if ok, err := u.relyOn(ctx, ref, p, isTrusted(p)); ok || err != nil {
+				return ok, err
 			}
 		}
-		u.mu.Unlock()
 	}
 	return false, nil
+}
+
+// relyOn is rely for one place.
+func (u *undoer) relyOn(ctx context.Context, ref Ref, p index.Place, isTrusted bool) (bool, error) {
+	u.mu.Lock()
+	ok := p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && u.stays(p.Pack, p.PackSize)
+	u.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	if !isTrusted {
+		b := bufferPool.Get().(*buffers)
+		defer bufferPool.Put(b)
+		if _, err := u.repo.readPlace(ctx, p, b); errors.Is(err, ErrDamage) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.used[p.Pack] = p.PackSize
+	return true, nil
 }
