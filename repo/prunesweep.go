@@ -232,9 +232,9 @@ func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, of stayin
 		return stopped(err)
 	}
 	gone := []index.SegmentID{s.id}
-	var packs []pack.Finished
+	w := writers.of(segment.Header.Place)
 	if segment.Signer == p.config.Admin {
-		if packs, err = p.finishedPacks(ctx, segment, of); err != nil {
+		if err := p.sayAgain(ctx, segment, of, w); err != nil {
 			return err
 		}
 		// Others' claims to supersede don't count, and must not come to.
@@ -246,31 +246,44 @@ func (p *pruner) replaceSegment(ctx context.Context, s *segmentClaims, of stayin
 	} else if s.stays == 0 && !s.dead && len(segment.Packs) > 0 {
 		return nil // nothing was known of it
 	} // what others said, the admin has said too
-	return writers.of(segment.Header.Place).add(ctx, packs, gone...)
+	// Last, when all that is still true is said here or in segments that are stored.
+	return w.add(ctx, nil, gone...)
 }
 
-// finishedPacks returns the packs that stay as a segment describes them.
-func (p *pruner) finishedPacks(ctx context.Context, s *index.Segment, of staying) ([]pack.Finished, error) {
-	at := make(map[int]int) // position in the segment -> in packs
-	var packs []pack.Finished
-	for i, f := range s.Packs {
-		if err := p.lookAgain(ctx, f, of.stored); err != nil {
-			return nil, err
-		}
-		if !of.going[f.ID] && of.stored[f.ID] == f.Size {
-			at[i] = len(packs)
-			packs = append(packs, pack.Finished{ID: f.ID, Kind: f.Kind, Size: f.Size})
-		}
-	}
+// sayAgain adds what a segment says of the packs that stay: of not many more chunks at once
+// than a segment gets.
+func (p *pruner) sayAgain(ctx context.Context, s *index.Segment, of staying, w *segmentWriter) error {
+	entries := make([]int, len(s.Packs))
 	for e := range s.Entries() {
-		if i, ok := at[e.Pack]; ok {
-			packs[i].Entries = append(packs[i].Entries, e.Entry)
+		entries[e.Pack]++
+	}
+	for next := 0; next < len(s.Packs); {
+		at := make(map[int]int) // position in the segment -> in packs
+		var packs []pack.Finished
+		for n := 0; next < len(s.Packs) && n < segmentEntries; next++ {
+			f := s.Packs[next]
+			if err := p.lookAgain(ctx, f, of.stored); err != nil {
+				return err
+			}
+			if !of.going[f.ID] && of.stored[f.ID] == f.Size {
+				at[next] = len(packs)
+				packs = append(packs, pack.Finished{ID: f.ID, Kind: f.Kind, Size: f.Size, Entries: make([]pack.Entry, 0, entries[next])})
+				n += entries[next]
+			}
+		}
+		for e := range s.Entries() {
+			if i, ok := at[e.Pack]; ok {
+				packs[i].Entries = append(packs[i].Entries, e.Entry)
+			}
+		}
+		for _, f := range packs {
+			slices.SortFunc(f.Entries, byOffset)
+		}
+		if err := w.add(ctx, packs); err != nil {
+			return err
 		}
 	}
-	for _, f := range packs {
-		slices.SortFunc(f.Entries, byOffset)
-	}
-	return packs, nil
+	return nil
 }
 
 // clean deletes what has served its purpose. passed says that what was forgotten when this

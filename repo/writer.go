@@ -44,6 +44,7 @@ type Writer struct {
 	pending  map[chunk.ID]struct{} // put in this run and not in the local index yet
 	used     map[pack.ID]int64     // packs that this snapshot relies on, with their sizes
 	finished []pack.Finished       // durable, in no segment yet
+	unsaid   int                   // chunks in these
 	own      map[pack.ID]ownPack   // durable
 
 	failed   atomic.Pointer[error] // first error of an upload
@@ -65,8 +66,8 @@ type WriterOptions struct {
 	After *Writer
 }
 
-// segmentPacks is after how many packs a segment is published: what a killed
-// run leaves is then found by the next.
+// segmentPacks is after how many packs a segment is published, if they don't have very many
+// chunks: what a killed run leaves is then found by the next.
 const segmentPacks = 32
 
 // NewWriter takes a lease and learns what is stored. In this order, since each
@@ -330,8 +331,9 @@ func (w *Writer) commitPack(o *openPack, f pack.Finished) error {
 	w.own[f.ID] = ownPackOf(f)
 	w.finished = append(w.finished, f)
 	var ready []pack.Finished
-	if len(w.finished) >= segmentPacks {
-		ready, w.finished = w.finished, nil
+	w.unsaid += len(f.Entries)
+	if len(w.finished) >= segmentPacks || w.unsaid >= segmentEntries {
+		ready, w.finished, w.unsaid = w.finished, nil, 0
 	}
 	w.mu.Unlock()
 	if ready == nil {
