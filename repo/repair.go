@@ -59,7 +59,7 @@ func (r *Repository) Repair(ctx context.Context, o RepairOptions) (*RepairReport
 		segments: make(map[index.SegmentID]error), replaced: make(map[index.SegmentID][]index.SegmentID),
 		truly: make(map[pack.ID][]index.SegmentID), named: make(map[pack.ID][]index.SegmentID),
 		vouched: make(map[pack.ID]bool), proven: make(map[pack.ID]bool),
-		bad: make(map[pack.ID]*badPack), suspects: make(map[pack.ID]bool),
+		bad: make(map[pack.ID]*badPack), newer: make(map[pack.ID]bool), suspects: make(map[pack.ID]bool),
 		verified: r.openVerified(),
 	}
 	p.saved = newRescue(p)
@@ -89,6 +89,7 @@ type repairer struct {
 	vouched  map[pack.ID]bool                      // the admin is among them
 	proven   map[pack.ID]bool                      // read to its end, and good
 	bad      map[pack.ID]*badPack
+	newer    map[pack.ID]bool // by a newer version of this program, and left alone
 	suspects map[pack.ID]bool // to be read, as a chunk could not be
 	saved    *rescue
 	verified *verified

@@ -144,7 +144,7 @@ func (p *repairer) publish(ctx context.Context) error {
 		}
 	}
 	for id, info := range p.packs {
-		if p.condemned[id] || p.bad[id] != nil || p.isNamed(id) {
+		if p.condemned[id] || p.bad[id] != nil || p.newer[id] || p.isNamed(id) {
 			continue
 		}
 		k, err := p.packKey(ctx, id, packKindOf(info.Name))

@@ -80,6 +80,8 @@ func (p *repairer) compare(ctx context.Context, s *index.Segment) error {
 		switch {
 		case errors.Is(err, seal.ErrNoKey):
 			return
+		case errors.Is(err, seal.ErrNewer):
+			p.newer[f.ID] = true
 		case p.condemned[f.ID] && err == nil:
 			return // prune's affair
 		case err != nil:
@@ -135,6 +137,8 @@ func (p *repairer) surveyPacks(ctx context.Context) error {
 		switch {
 		case errors.Is(err, seal.ErrNoKey):
 			delete(p.packs, id) // of an epoch that began after this repair: not its to judge
+		case errors.Is(err, seal.ErrNewer):
+			p.newer[id] = true
 		case err != nil:
 			p.spoil(id, err)
 		}
@@ -181,6 +185,10 @@ func (p *repairer) prove(ctx context.Context, info backend.Info) error {
 		p.proven[id] = true
 		return nil
 	}
+	if errors.Is(s.err, seal.ErrNewer) {
+		p.newer[id] = true
+		return nil
+	}
 	p.spoil(id, s.err).entries = s.entries
 	return nil
 }
@@ -197,7 +205,7 @@ func (p *repairer) resolve(ctx context.Context) error {
 		}
 		found := false
 		for id, info := range p.packs {
-			if p.condemned[id] || p.bad[id] != nil || p.isNamed(id) || p.vouched[id] || p.proven[id] {
+			if p.condemned[id] || p.bad[id] != nil || p.newer[id] || p.isNamed(id) || p.vouched[id] || p.proven[id] {
 				continue
 			}
 			trusted, err := p.onlyAdminWrites(ctx, id, info)
@@ -217,9 +225,15 @@ func (p *repairer) resolve(ctx context.Context) error {
 			found = found || p.bad[id] != nil
 		}
 		if !found {
-			return nil
+			break
 		}
 	}
+	for id := range p.newer {
+		for _, s := range p.named[id] {
+			delete(p.segments, s) // what it says of this pack nobody here can say again
+		}
+	}
+	return nil
 }
 
 // isNamed reports whether segments speak truly of a pack, and none of them is to be
