@@ -342,14 +342,17 @@ func (p *program) carryOut(c *cli.Context, r *repo.Repository, f *forgetting, pl
 	return nil
 }
 
+// undoTakes are the options of forget that may stand beside --undo; --yes is for scripts
+// that give it always.
+var undoTakes = []string{"undo", "dry-run", "yes"}
+
 // undo brings back what was forgotten.
 func (p *program) undo(c *cli.Context) error {
-	_, given, err := policyOf(c)
-	if err != nil {
-		return err
-	}
-	if given || c.IsSet("host") || c.IsSet("tag") || c.IsSet("source") || c.Bool("prune") {
-		return usagef("--undo takes IDs, or none for what the last run forgot, and no other options but --dry-run")
+	for _, flag := range c.Command.Flags {
+		// What says which snapshots stay, or how to prune, would be passed over in silence.
+		if name := flag.Names()[0]; c.IsSet(name) && !slices.Contains(undoTakes, name) {
+			return usagef("--undo takes IDs, or none for what the last run forgot, and no other options but --dry-run; --%s was given", name)
+		}
 	}
 	r, err := p.openToRead(c)
 	if err != nil {

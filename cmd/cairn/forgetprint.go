@@ -94,7 +94,7 @@ func (p *program) printForget(f *forgetting, plan *retention.Plan) error {
 			if !d.Keep {
 				does = "forget"
 			}
-			t.Row(snapshot.ID(d.Item.ID).Short(), f.time(d.Item.Time), termui.Quote(strings.Join(d.Item.Tags, ",")), does, strings.Join(d.Reasons, ", "))
+			t.Row(snapshot.ID(d.Item.ID).Short(), f.time(d.Item.Time), termui.Quote(strings.Join(d.Item.Tags, ",")), does, strings.Join(d.Reasons, "; "))
 		}
 		p.printf("%s: %s stay, %s go\n", groupName(g), termui.Count(int64(len(g.Decisions)-g.Removed())), termui.Count(int64(g.Removed())))
 		if err := p.print(t); err != nil {

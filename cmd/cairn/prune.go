@@ -125,7 +125,7 @@ func (p *program) pruneRepository(c *cli.Context, r *repo.Repository, o repo.Pru
 		}
 		return err
 	}
-	p.printPrune(report, o.DryRun)
+	p.printPrune(report, o)
 	return nil
 }
 
@@ -147,9 +147,21 @@ func (p *program) runPrune(c *cli.Context, r *repo.Repository, o repo.PruneOptio
 	return r.Prune(c.Context, o)
 }
 
+// looked tells whether a prune came to look what is needed. One that waits with what an
+// earlier one condemned did not, and its zeros would read as an empty repository.
+func looked(r *repo.PruneReport) bool {
+	return r.Snapshots > 0 || r.Stored.Packs > 0 || len(r.Waiting) == 0
+}
+
 // printPlan says what a prune found.
 func (p *program) printPlan(r *repo.PruneReport) {
-	p.printf("%s need %s of %s in %s\n", plural(int64(r.Snapshots), "snapshot"), termui.Size(r.Live), termui.Size(r.Stored.Bytes), plural(int64(r.Stored.Packs), "pack"))
+	if looked(r) {
+		needs := "need"
+		if r.Snapshots == 1 {
+			needs = "needs"
+		}
+		p.printf("%s %s %s of %s in %s\n", plural(int64(r.Snapshots), "snapshot"), needs, termui.Size(r.Live), termui.Size(r.Stored.Bytes), plural(int64(r.Stored.Packs), "pack"))
+	}
 	line := func(a repo.Amount, format string) {
 		if a.Packs > 0 {
 			p.printf(format+"\n", plural(int64(a.Packs), "pack"), termui.Size(a.Bytes))
@@ -166,20 +178,25 @@ func (p *program) printPlan(r *repo.PruneReport) {
 	}
 }
 
-func (p *program) printPrune(r *repo.PruneReport, dry bool) {
+func (p *program) printPrune(r *repo.PruneReport, o repo.PruneOptions) {
+	dry := o.DryRun
 	if p.json != nil {
 		waiting := []map[string]any{}
 		for _, w := range r.Waiting {
 			waiting = append(waiting, map[string]any{"lease": w.Lease.String(), "host": w.Host, "begun": w.Begun, "seen": w.Seen})
 		}
 		amount := func(a repo.Amount) map[string]any { return map[string]any{"packs": a.Packs, "bytes": a.Bytes} }
-		p.json.Write("summary", map[string]any{
+		m := map[string]any{
 			"dry_run": dry, "snapshots": r.Snapshots, "stored": amount(r.Stored), "live_bytes": r.Live, "unused_bytes": r.Unused,
 			"adopted": amount(r.Adopted), "dead": amount(r.Dead), "repacked": amount(r.Repacked), "rewritten": amount(r.Rewritten),
 			"verified": amount(r.Verified), "recent": amount(r.Recent), "cold": amount(r.Cold), "damaged": len(r.Damaged),
 			"frees_bytes": r.Frees(), "freed": amount(r.Freed), "waiting": waiting, "fenced": r.Fenced,
 			"manifests": r.Manifests, "segments": r.Segments, "leases": r.Leases,
-		})
+		}
+		if !looked(r) {
+			m["snapshots"], m["stored"], m["live_bytes"], m["unused_bytes"] = nil, nil, nil, nil
+		}
+		p.json.Write("summary", m)
 		return
 	}
 	p.printPlan(r)
@@ -187,7 +204,10 @@ func (p *program) printPrune(r *repo.PruneReport, dry bool) {
 		p.printf("would free %s; nothing was changed\n", termui.Size(r.Frees()))
 		return
 	}
-	if r.Fenced > 0 {
+	switch {
+	case r.Fenced > 0 && o.Patience < 0:
+		p.printf("%s ended, as --fence-after 0s asks for; what still runs begins again\n", plural(int64(r.Fenced), "run"))
+	case r.Fenced > 0:
 		p.printf("%s that showed no sign of life can't commit any more\n", plural(int64(r.Fenced), "run"))
 	}
 	if n := len(r.Waiting); n > 0 {
@@ -197,10 +217,24 @@ func (p *program) printPrune(r *repo.PruneReport, dry bool) {
 		}
 		p.printf("the next prune goes on from here; --wait waits\n")
 	}
-	p.printf("freed %s\n", termui.Size(r.Freed.Bytes-r.Rewritten.Bytes))
+	p.printFreed(r)
 	if r.Unused > 0 {
 		p.printf("%s in packs that stay are not needed; --max-unused says how much may be\n", termui.Size(r.Unused))
 	}
+}
+
+// printFreed says by how much the packs have shrunk. Until what was written anew has
+// taken its place, it is there twice.
+func (p *program) printFreed(r *repo.PruneReport) {
+	if n := r.Freed.Bytes - r.Rewritten.Bytes; n >= 0 && (n > 0 || len(r.Waiting) == 0) {
+		p.printf("freed %s\n", termui.Size(n))
+		return
+	}
+	twice := ""
+	if r.Rewritten.Bytes > 0 {
+		twice = fmt.Sprintf("; meanwhile %s, written anew, take up more", termui.Size(r.Rewritten.Bytes))
+	}
+	p.printf("freed nothing yet%s\n", twice)
 }
 
 func hostOr(host string) string {
