@@ -134,6 +134,11 @@ func (l *lease) end(ctx context.Context, outcome protocol.Outcome, manifest []by
 	if err != nil {
 		return err
 	}
+	if outcome == protocol.Committed {
+		if err := l.stillThere(ctx); err != nil {
+			return err
+		}
+	}
 	name := leaseName(l.id, "end")
 	l.tried = l.tried || outcome == protocol.Committed
 	err = backend.PutBytes(ctx, r.storage, name, object)
@@ -159,6 +164,23 @@ func (l *lease) end(ctx context.Context, outcome protocol.Outcome, manifest []by
 		return ErrFenced
 	}
 	return fmt.Errorf("read the end of the lease: %w", err)
+}
+
+// stillThere returns ErrFenced if the begin of a lease has gone, by a hand that took it
+// for a stale lock or by a storage that lost it: a prune since then has not waited for
+// this writer. What it can't see is a begin that goes while the end is being written.
+func (l *lease) stillThere(ctx context.Context) error {
+	if !l.repo.does(stepLease) {
+		return nil
+	}
+	_, err := l.repo.storage.Stat(ctx, leaseName(l.id, "begin"))
+	switch {
+	case errors.Is(err, backend.ErrNotExist):
+		return fmt.Errorf("%w: the begin of the lease is gone", ErrFenced)
+	case err != nil:
+		return fmt.Errorf("look whether the lease is still there: %w", err)
+	}
+	return nil
 }
 
 // abandon ends the lease of a writer that gave up.

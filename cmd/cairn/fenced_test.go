@@ -78,3 +78,38 @@ func TestRewinding(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaseTakenForALock: somebody empties leases/ while a snapshot runs, and a prune, which
+// then waits for nobody, frees what the snapshot relies on. It makes no broken snapshot: a command
+// is not run twice, so it is for the user to run it again.
+func TestLeaseTakenForALock(t *testing.T) {
+	need.Commands(t, "sh")
+	w := newWorld(t)
+	w.write("src/random", random(512<<10))
+	w.ok("snapshot", w.src, "--host", "alpha")
+	id := w.ids()[0]
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(asProgram, "1")
+	cairn := `"` + exe + `" ` + strings.Join(w.extra, " ")
+	script := w.write("dump", `
+set -e
+if [ ! -e "`+w.path("done")+`" ]; then
+	`+cairn+` forget `+id+` --yes --allow-many >&2
+	rm -r "`+w.repo+`"/leases/*
+	`+cairn+` prune --yes >&2
+	: > "`+w.path("done")+`"
+fi
+echo the dump
+`)
+	again := []string{"snapshot", w.src, "--command", "dump=sh " + script, "--host", "beta"}
+	if r := w.want(statusFenced, again...); !strings.Contains(r.err, "run the command again") || len(w.ids()) != 0 {
+		t.Errorf("it says %q, and there are %d snapshots", r.err, len(w.ids()))
+	}
+	w.ok(again...)
+	w.ok("check", "--read-data")
+	w.ok("restore", "latest:"+w.src, "--target", w.path("out"))
+	same(t, w.src, w.path("out"))
+}
