@@ -83,6 +83,8 @@ func (r *Repository) committedLeases(ctx context.Context, leases map[string]*lea
 				return err
 			case info != nil:
 				found[info.ID] = info
+			default:
+				set.empty[l.id] = true
 			}
 			return nil
 		})

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/repo"
@@ -59,5 +62,53 @@ func TestPruneReadsTheListRarely(t *testing.T) {
 	w.must(err)
 	if c.n == 0 || c.n > 10 || w.phase() != protocol.Empty {
 		t.Errorf("read %d times: %s", c.n, fmt.Sprint(report))
+	}
+}
+
+// opens counts how often objects of leases are read, and how often at once.
+type opens struct {
+	*mem.Mem
+	now, most, all atomic.Int64
+}
+
+func (o *opens) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if strings.HasPrefix(name, "leases/") {
+		o.all.Add(1)
+		n := o.now.Add(1)
+		defer o.now.Add(-1)
+		if n > o.most.Load() {
+			o.most.Store(n)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return o.Mem.Open(ctx, name)
+}
+
+// Of leases there can be many: a long run has hundreds of beats, and the ends of those that
+// were fenced stay. They are read at once, and the ends not again to clean up.
+func TestPruneReadsManyLeases(t *testing.T) {
+	w := newRepository(t)
+	r := w.stranger(admin)
+	wr := w.begin(r)
+	for range 40 {
+		w.must(wr.Beat(t.Context()))
+	}
+	read := func(patience time.Duration) (all, most int64) {
+		o := &opens{Mem: w.storage}
+		_, err := w.through(o, admin).Prune(t.Context(), repo.PruneOptions{Patience: patience})
+		w.must(err)
+		return o.all.Load(), o.most.Load()
+	}
+	if _, most := read(0); most < 10 {
+		t.Errorf("%d read at once", most)
+	}
+	w.must(wr.Abort(t.Context()))
+	for range 10 {
+		w.begin(w.stranger(admin)) // and dies
+	}
+	read(-1)
+	ends := int64(len(w.names("leases/")))
+	if all, _ := read(0); ends != 10 || all > 3*ends {
+		t.Errorf("%d objects were read for %d ends", all, ends)
 	}
 }

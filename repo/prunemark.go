@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
@@ -143,12 +145,10 @@ func (p *pruner) listStored(ctx context.Context) error {
 		return err
 	}
 	var since time.Time
-	for _, l := range inOrder(leases) {
-		for _, name := range l.objects {
-			if err := p.verifyLease(ctx, name); err != nil && !errors.Is(err, backend.ErrNotExist) && !errors.Is(err, seal.ErrNoKey) {
-				return stopped(err)
-			}
-		}
+	if err := p.verifyLeases(ctx, leases); err != nil {
+		return err
+	}
+	for _, l := range leases {
 		if !l.ended && !p.isOwn(l.id) && !p.isSilent(l) && (since.IsZero() || l.began.Before(since)) {
 			since = l.began
 		}
@@ -167,6 +167,25 @@ func (p *pruner) listStored(ctx context.Context) error {
 		p.report.Stored.add(info.Size)
 	}
 	return nil
+}
+
+// verifyLeases checks the begins and beats of all leases, many at once: a long run has
+// hundreds.
+func (p *pruner) verifyLeases(ctx context.Context, leases map[string]*leaseState) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(smallReads)
+	for _, l := range inOrder(leases) {
+		for _, name := range l.objects {
+			g.Go(func() error {
+				err := p.verifyLease(ctx, name)
+				if errors.Is(err, backend.ErrNotExist) || errors.Is(err, seal.ErrNoKey) {
+					return nil
+				}
+				return stopped(err)
+			})
+		}
+	}
+	return g.Wait()
 }
 
 // readNames notes which packs segments name, and reads the directories of the others.

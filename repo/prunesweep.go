@@ -349,8 +349,8 @@ func (p *pruner) cleanLeases(ctx context.Context) error {
 		return err
 	}
 	for _, l := range inOrder(leases) {
-		if p.isOwn(l.id) {
-			continue
+		if p.isOwn(l.id) || set.empty[l.id] && len(l.objects) == 1 && p.does(stepKeepEnds) {
+			continue // nothing is left but an end that has to stay
 		}
 		ended, err := p.hasEnded(ctx, l)
 		if err == nil && ended {

@@ -46,6 +46,8 @@ type SnapshotSet struct {
 	// hiddenEnds are leases whose ends are of such: what they committed, if
 	// anything, can be of any.
 	hiddenEnds []string
+	// empty are the leases whose ends are there and committed nothing.
+	empty map[string]bool
 	// Uncopied are committed snapshots whose manifest stands only in the
 	// end of a lease, because their writer died in the last step.
 	Uncopied []snapshot.ID
@@ -128,7 +130,7 @@ func (r *Repository) Snapshots(ctx context.Context) (*SnapshotSet, error) {
 func (r *Repository) readSnapshots(ctx context.Context, known *knownManifests) (*SnapshotSet, error) {
 	set := &SnapshotSet{
 		byID: make(map[snapshot.ID]*Snapshot), hidden: make(map[snapshot.ID]bool), Forgotten: make(map[snapshot.ID][]snapshot.ID),
-		gone: make(map[snapshot.ID]*Snapshot),
+		gone: make(map[snapshot.ID]*Snapshot), empty: make(map[string]bool),
 	}
 	// Leases come first: a writer puts its manifest after the end of its lease,
 	// and takes the lease away only after that. In the other order a snapshot
