@@ -140,6 +140,7 @@ type pruner struct {
 	broken    map[pack.ID]bool // by this or an earlier survey
 	orphans   []orphan
 	marks     marks
+	deltas    bool // there are chunks that are stored as deltas
 	// planned are the packs that this run has condemned, and where they are counted;
 	// all of them were dead when the snapshots were those of set.
 	planned map[pack.ID]*Amount

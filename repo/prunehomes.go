@@ -3,7 +3,6 @@ package repo
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -13,26 +12,50 @@ import (
 //
 //  1. A whole one in a pack that the admin vouches for is enough, if there is one.
 //  2. If nobody but the admin speaks of it, a delta does, and its base then needs a
-//     whole home.
+//     whole home. A delta whose base has none is no home.
 //  3. Else all homes stay: a key that was stolen could name packs that have
 //     something else, to make prune delete the true ones.
 //
 // Packs that are not condemned come first, and then those that are the fullest.
 
-// markBases marks the bases of deltas that may be needed.
+// markBases finds out which chunks are stored whole, and marks the bases of deltas that
+// may be needed.
 func (p *pruner) markBases() error {
+	p.marks.clear(whole | sure)
+	err := p.eachChunk(func(id chunk.ID, homes []home) error {
+		for _, h := range homes {
+			if h.isWhole() {
+				p.marks.set(id, whole)
+			}
+			if p.isEnough(h) {
+				p.marks.set(id, sure)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return p.eachChunk(func(id chunk.ID, homes []home) error {
 		if p.marks.of(id)&(wanted|wantedWhole) == 0 || slices.ContainsFunc(homes, p.isEnough) {
 			return nil
 		}
 		for _, h := range homes {
-			if h.isWhole() || p.marks.set(h.entry.Base, wantedWhole) || !h.in.vouched {
-				continue // a base that is missing may be a lie of who is not to be trusted
+			if !h.isWhole() && p.isHome(h) {
+				p.marks.set(h.entry.Base, wantedWhole)
 			}
-			return stopped(damaged("chunk "+id.Short(), fmt.Errorf("its base %s is missing: run cairn check", h.entry.Base.Short())))
 		}
 		return nil
 	})
+}
+
+// isHome reports whether a home is one: a delta is not, if its base is nowhere whole.
+// Either the base was lost, or nobody needed it; or it is a lie of who is not to be trusted.
+func (p *pruner) isHome(h home) bool { return h.isWhole() || p.marks.isSo(h.entry.Base, whole) }
+
+// isSure reports whether the admin's word is enough that a chunk can be had from a home.
+func (p *pruner) isSure(h home) bool {
+	return p.isTrusted(h) && (h.isWhole() || p.marks.isSo(h.entry.Base, sure))
 }
 
 // isTrusted reports whether the word of who speaks of a home is enough to give up others.
@@ -47,6 +70,11 @@ func (p *pruner) isFree(h home) bool { return !p.condemned[h.in.id] }
 func (p *pruner) settle() error {
 	for _, f := range p.packs {
 		f.sole, f.live = 0, 0
+	}
+	if p.deltas {
+		if err := p.markBases(); err != nil {
+			return err
+		}
 	}
 	p.marks.clear(contested)
 	err := p.eachWanted(wanted|wantedWhole, func(id chunk.ID, homes []home, one bool) {
@@ -106,7 +134,7 @@ func (p *pruner) eachWanted(of need, fn func(id chunk.ID, homes []home, one bool
 		}
 		homes, one := p.candidates(homes, want)
 		if len(homes) == 0 {
-			return stopped(damaged("chunk "+id.Short(), errors.New("others are stored as what differs from it, and no pack has it whole: run cairn check")))
+			return stopped(damaged("chunk "+id.Short(), errors.New("it is stored only as what differs from others, which no pack has whole: run cairn check, which names the snapshots; forget those")))
 		}
 		fn(id, homes, one)
 		return nil
@@ -120,17 +148,25 @@ func (p *pruner) eachWanted(of need, fn func(id chunk.ID, homes []home, one bool
 // candidates returns the homes that can serve, and whether one of them is enough, as
 // above. It overwrites homes.
 func (p *pruner) candidates(homes []home, want need) (some []home, one bool) {
-	whole := moveUp(homes, p.isEnough)
-	if whole == 0 {
-		if want&wantedWhole != 0 && p.does(stepNeededFull) {
-			homes = homes[:moveUp(homes, home.isWhole)]
+	if n := moveUp(homes, p.isEnough); n > 0 {
+		homes = homes[:n]
+	} else if p.deltas {
+		is := p.isHome
+		if want&wantedWhole != 0 {
+			is = home.isWhole
 		}
-		if slices.ContainsFunc(homes, func(h home) bool { return !p.isTrusted(h) }) {
+		homes = homes[:moveUp(homes, is)]
+	}
+	if slices.ContainsFunc(homes, func(h home) bool { return !p.isTrusted(h) }) {
+		return homes, false
+	}
+	if p.deltas {
+		n := moveUp(homes, p.isSure)
+		if n == 0 {
 			return homes, false
 		}
-		whole = len(homes)
+		homes = homes[:n]
 	}
-	homes = homes[:whole]
 	if free := moveUp(homes, p.isFree); free > 0 {
 		homes = homes[:free]
 	}

@@ -258,11 +258,7 @@ func (p *pruner) mark(ctx context.Context) error {
 	if err := p.markTrees(ctx); err != nil {
 		return err
 	}
-	if deltas && p.does(stepNeededFull) {
-		if err := p.markBases(); err != nil {
-			return err
-		}
-	}
+	p.deltas = deltas && p.does(stepNeededFull)
 	return p.settle()
 }
 

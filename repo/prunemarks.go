@@ -21,6 +21,9 @@ const (
 	moved
 	// contested: several packs could be its home, and one is enough.
 	contested
+	// whole: a pack is said to have it so. sure: by the admin.
+	whole
+	sure
 )
 
 // marks has what is needed of each chunk that the index knows, in 9 bytes a chunk: 90
@@ -125,5 +128,8 @@ func (m *marks) of(id chunk.ID) need {
 // have returns what is needed of the chunk at a position.
 func (m *marks) have(i int) need { return need(atomic.LoadUint32(&m.needs[i/4]) >> (i % 4 * 8)) }
 
+// isSo reports what is known of this very chunk.
+func (m *marks) isSo(id chunk.ID, what need) bool { return m.of(id)&what != 0 && !m.twins[prefix(id)] }
+
 // isMoved reports whether a chunk is known to be in a new pack.
-func (m *marks) isMoved(id chunk.ID) bool { return m.of(id)&moved != 0 && !m.twins[prefix(id)] }
+func (m *marks) isMoved(id chunk.ID) bool { return m.isSo(id, moved) }
