@@ -225,6 +225,13 @@ func (p *pruner) predict(ctx context.Context) error {
 			p.report.Adopted.add(f.size)
 		}
 	}
+	for _, f := range p.unverified() {
+		f.assumed = true
+		p.report.Verified.add(f.size)
+	}
+	if err := p.settle(); err != nil {
+		return err
+	}
 	gone, again := p.plan()
 	p.count(gone, again)
 	for _, id := range again {

@@ -59,7 +59,9 @@ func (p *pruner) isSure(h home) bool {
 }
 
 // isTrusted reports whether the word of who speaks of a home is enough to give up others.
-func (p *pruner) isTrusted(h home) bool { return h.in.vouched || !p.does(stepVouched) }
+func (p *pruner) isTrusted(h home) bool {
+	return (h.in.vouched || h.in.assumed || !p.does(stepVouched)) && !h.in.damaged
+}
 
 // isEnough reports whether a home needs no other.
 func (p *pruner) isEnough(h home) bool { return h.isWhole() && p.isTrusted(h) }

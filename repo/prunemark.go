@@ -32,6 +32,8 @@ type prunedPack struct {
 	recent  bool // stored after the oldest run began that still goes on
 	cold    bool
 	fixed   bool // can't be written anew: damaged, or with deltas
+	damaged bool // found so by this run: nothing goes because of what it has
+	assumed bool // to be good: a dry run verifies nothing
 
 	// Bytes of frames: all, those that a snapshot needs from this pack, and of these
 	// what no other pack could give.

@@ -12,23 +12,33 @@ import (
 	"github.com/cairn-backup/cairn/pack"
 )
 
-// verify reads the packs that snapshots need and for which the admin does not vouch, and
-// signs for those that are good. From then on all writers share what is in them.
-func (p *pruner) verify(ctx context.Context) (err error) {
-	var todo []*prunedPack
+// unverified returns the packs that snapshots need and for which the admin does not vouch,
+// as far as they are to be read.
+func (p *pruner) unverified() (todo []*prunedPack) {
 	for _, f := range p.packs {
 		if f.isLive() && !f.vouched && !f.recent && (!f.cold || p.opts.Cold) {
 			todo = append(todo, f)
 		}
 	}
 	slices.SortFunc(todo, func(a, b *prunedPack) int { return a.id.Compare(b.id) })
+	read := int64(0)
+	return slices.DeleteFunc(todo, func(f *prunedPack) bool {
+		if p.opts.MaxVerify > 0 && read+f.size > p.opts.MaxVerify {
+			return true
+		}
+		read += f.size
+		return false
+	})
+}
+
+// verify reads the packs that snapshots need and for which the admin does not vouch, and
+// signs for those that are good. From then on all writers share what is in them.
+func (p *pruner) verify(ctx context.Context) (err error) {
+	todo := p.unverified()
 	segments := newSegments(p.Repository)
 	known := p.openVerified()
 	defer func() { err = errors.Join(err, known.save()) }()
 	for n, f := range todo {
-		if p.opts.MaxVerify > 0 && p.report.Verified.Bytes+f.size > p.opts.MaxVerify {
-			break
-		}
 		p.progress("packs of other writers", int64(n), int64(len(todo)))
 		if err := p.countersign(ctx, f, known, segments); err != nil {
 			return err
@@ -121,7 +131,7 @@ func (p *pruner) plan() (gone, again []pack.ID) {
 		case f.isLive():
 			stay += f.all
 			p.report.Unused += f.all - f.live
-			if f.all > f.live && !f.fixed && !f.recent && (f.vouched || p.opts.DryRun) && (!f.cold || p.opts.Cold) && !p.condemned[id] {
+			if f.all > f.live && !f.fixed && !f.recent && (f.vouched || f.assumed) && (!f.cold || p.opts.Cold) && !p.condemned[id] {
 				partly = append(partly, f)
 			}
 		case !f.named: // nothing is known of it

@@ -300,14 +300,8 @@ type home struct {
 // homeOf finds a chunk in the packs.
 func (w *world) homeOf(ref repo.Ref) home {
 	w.Helper()
-	ring := w.stranger(admin).Ring()
 	for _, name := range w.names("data/") {
-		object := w.object(name)
-		start, err := pack.DirectoryStart(int64(len(object)), object)
-		w.must(err)
-		entries, err := pack.OpenDirectory(object[:pack.PrefixSize], object[start:len(object)-pack.FooterSize], int64(len(object)), seal.DataPack, ring)
-		w.must(err)
-		for _, e := range entries {
+		for _, e := range w.directory(name) {
 			if e.ID == ref.ID {
 				return home{name, int(e.Offset)}
 			}
@@ -386,4 +380,15 @@ func TestRepairCondemnedAndNamed(t *testing.T) {
 	}
 	w.isSound()
 	w.has(w.stranger(admin), id, f)
+}
+
+// directory returns what a pack says that it has.
+func (w *world) directory(name string) []pack.Entry {
+	w.Helper()
+	object := w.object(name)
+	start, err := pack.DirectoryStart(int64(len(object)), object)
+	w.must(err)
+	entries, err := pack.OpenDirectory(object[:pack.PrefixSize], object[start:len(object)-pack.FooterSize], int64(len(object)), kindOf(name), w.stranger(admin).Ring())
+	w.must(err)
+	return entries
 }
