@@ -275,8 +275,7 @@ func (p *pruner) choose(ctx context.Context, list *protocol.Condemned) error {
 	if err := p.verify(ctx); err != nil {
 		return err
 	}
-	gone, again := p.plan()
-	again, err := p.repack(ctx, gone, again)
+	gone, again, err := p.save(ctx)
 	if err != nil {
 		return err
 	}
@@ -289,6 +288,21 @@ func (p *pruner) choose(ctx context.Context, list *protocol.Condemned) error {
 		p.planned[id] = &p.report.Repacked
 	}
 	return nil
+}
+
+// save plans what goes, and copies what is needed of it. If a pack proves to be damaged
+// that should have kept what others have too, it plans again.
+func (p *pruner) save(ctx context.Context) (gone, again []pack.ID, err error) {
+	for {
+		gone, again = p.plan()
+		done, err := p.repack(ctx, gone, again)
+		if err != nil || len(done) == len(again) {
+			return gone, done, err
+		}
+		if err := p.settle(); err != nil {
+			return nil, nil, err
+		}
+	}
 }
 
 // count reports what goes.

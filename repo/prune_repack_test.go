@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
@@ -113,6 +115,65 @@ func TestPruneVerifiesInParts(t *testing.T) {
 	if report := s.prune(repo.PruneOptions{}); report.Verified.Packs > 0 {
 		t.Errorf("left were %+v", report.Verified)
 	}
+}
+
+// true returns frames with contents that are those of their chunks.
+func (d *deltas) true(plains ...[]byte) (frames []frame) {
+	hasher := chunk.NewHasher(chunk.Keys{Data: d.admin.Keys.ChunkData, Node: d.admin.Keys.ChunkNode, List: d.admin.Keys.ChunkList})
+	for _, p := range plains {
+		frames = append(frames, junk(repo.Ref{ID: hasher.Sum(chunk.Data, p), Kind: chunk.Data}, p))
+	}
+	return frames
+}
+
+// A pack that proves to be damaged while it is written anew stays, and so does what was to
+// go as that one has it too.
+func TestPruneDamagedPack(t *testing.T) {
+	for _, second := range []bool{false, true} { // the other copy is in a pack that is to be written anew
+		d := newDeltas(t)
+		both, sole, more := d.random.bytes(1000), d.random.bytes(1001), d.random.bytes(900)
+		frames := d.true(both, sole, d.random.bytes(3000))
+		bad := d.pack(frames...)
+		others := d.true(both, d.random.bytes(20_000))
+		ids := []chunk.ID{frames[0].ID, frames[1].ID}
+		if second {
+			others = append(others, d.true(more)...)
+			ids = append(ids, others[2].ID)
+		}
+		d.pack(others...)
+		d.snapshotOf(d.admin.repo, ids...)
+		object := d.object(bad)
+		object[d.homeIn(bad, ids[0])+20] ^= 1
+		d.replace(bad, object)
+		report := d.prune(repo.PruneOptions{})
+		if len(report.Damaged) != 1 || !slices.Contains(d.names("data/"), bad) {
+			t.Errorf("%+v", report)
+		}
+		r := d.stranger(admin)
+		for i, plain := range [][]byte{both, sole, more}[:len(ids)] {
+			got, err := r.Chunk(t.Context(), repo.Ref{ID: ids[i], Kind: chunk.Data})
+			if err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("chunk %d: %v", i, err)
+			}
+		}
+		d.repair(d.stranger(admin))
+		d.prune(repo.PruneOptions{})
+		if slices.Contains(d.names("data/"), bad) {
+			t.Error("the damaged pack is there after a repair")
+		}
+	}
+}
+
+// homeIn returns where a chunk lies in a pack.
+func (w *world) homeIn(name string, id chunk.ID) int {
+	w.Helper()
+	for _, e := range w.directory(name) {
+		if e.ID == id {
+			return int(e.Offset)
+		}
+	}
+	w.Fatalf("%s does not have %s", name, id.Short())
+	return 0
 }
 
 // swaps is a storage in which something happens when condemned is swapped.

@@ -65,7 +65,6 @@ func (p *pruner) countersign(ctx context.Context, f *prunedPack, known *verified
 		return err
 	}
 	if s.err != nil {
-		f.fixed = true
 		p.damagedPack(f, s.err)
 		return nil
 	}
@@ -114,6 +113,7 @@ func (o storedObject) ReadAt(p []byte, off int64) (int, error) {
 // what is good in it.
 func (p *pruner) damagedPack(f *prunedPack, err error) {
 	p.broken[f.id] = true
+	f.fixed, f.damaged = true, true
 	p.Repository.opts.Observer.warn(fmt.Errorf("a damaged pack stays as it is; cairn repair saves what is good in it: %w", err))
 }
 
@@ -228,7 +228,6 @@ func (p *pruner) copyLive(ctx context.Context, f *prunedPack, going map[pack.ID]
 		err = s.err
 	}
 	if errors.Is(err, ErrDamage) {
-		f.fixed = true
 		p.damagedPack(f, err)
 		return false, nil
 	}
@@ -255,6 +254,6 @@ func (p *pruner) homeless(entries []pack.Entry, going map[pack.ID]bool) (need []
 // isStaying reports whether a place is a home that stays, and is enough.
 func (p *pruner) isStaying(x index.Place, going map[pack.ID]bool) bool {
 	f := p.packs[x.Pack]
-	return f != nil && f.kind == x.PackKind && f.size == x.PackSize && f.vouched && x.Signer == p.config.Admin &&
+	return f != nil && f.kind == x.PackKind && f.size == x.PackSize && f.vouched && !f.damaged && x.Signer == p.config.Admin &&
 		x.Entry.Encoding != pack.Delta && !going[x.Pack] && !p.condemned[x.Pack]
 }
