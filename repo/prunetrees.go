@@ -19,12 +19,15 @@ func (p *pruner) markTrees(ctx context.Context) (err error) {
 		n = 1
 	}
 	visits := snapshot.NewVisits(ctx, n)
+	seen := &markedNodes{seen: make(map[[16]byte]bool)}
 	defer func() {
 		if werr := visits.Wait(); werr != nil {
 			err = stopped(werr) // it comes before what it ended
 		}
+		if err == nil {
+			err = stopped(seen.lost)
+		}
 	}()
-	seen := &markedNodes{seen: make(map[[16]byte]bool)}
 	p.report.Snapshots = p.set.Len()
 	for n, info := range p.set.Newest() {
 		p.progress("snapshots", int64(n), int64(p.set.Len()))
@@ -44,6 +47,7 @@ func (p *pruner) markTrees(ctx context.Context) (err error) {
 type markedNodes struct {
 	mu   sync.Mutex
 	seen map[[16]byte]bool
+	lost error // a node that no pack has
 }
 
 // add reports whether the node was not there before.
@@ -68,8 +72,16 @@ func (w *markWalk) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
 	if !w.nodes.add(n.ID) {
 		return false
 	}
-	w.marks.set(n.ID, wanted) // if it isn't known, reading it fails
-	return true
+	if w.marks.set(n.ID, wanted) {
+		return true
+	}
+	// Perhaps it can be read all the same: from this machine's cache, or from a pack that
+	// is about to go.
+	err := w.Bad(n.ID, nil, damaged("tree node "+n.ID.Short(), errors.New("no pack has it")))
+	w.nodes.mu.Lock()
+	defer w.nodes.mu.Unlock()
+	w.nodes.lost = err
+	return false
 }
 
 // Extent implements snapshot.Visitor.
