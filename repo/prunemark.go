@@ -93,7 +93,7 @@ func (p *pruner) soundSnapshots(ctx context.Context) (*SnapshotSet, error) {
 		return nil, err
 	}
 	if len(set.Damage) > 0 {
-		return nil, stopped(set.Damage[0])
+		return nil, stopped(fmt.Errorf("%w; run cairn repair, and if that can't mend it, cairn repair --forget-lost", set.Damage[0]))
 	}
 	for id := range set.hidden {
 		return nil, fmt.Errorf("prune stops: snapshot %s is of an epoch that began after this run: prune again", id.Short())
@@ -150,8 +150,13 @@ func (p *pruner) listStored(ctx context.Context) error {
 	if err := p.verifyLeases(ctx, leases); err != nil {
 		return err
 	}
-	for _, l := range leases {
-		if !l.ended && !p.isOwn(l.id) && !p.isSilent(l) && (since.IsZero() || l.began.Before(since)) {
+	for _, l := range inOrder(leases) {
+		if l.ended || p.isOwn(l.id) || p.isSilent(l) || !since.IsZero() && !l.began.Before(since) {
+			continue
+		}
+		if revoked, err := p.isRevoked(ctx, l); err != nil {
+			return err
+		} else if !revoked {
 			since = l.began
 		}
 	}
