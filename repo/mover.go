@@ -20,6 +20,8 @@ type mover struct {
 	*Repository
 	open     map[packPlace]*openPack
 	finished map[seal.Place][]pack.Finished // durable, in no segment yet
+	unsaid   int                            // chunks in these
+	stored   Amount                         // all that was made durable
 }
 
 type packPlace struct {
@@ -96,6 +98,8 @@ func (m *mover) store(ctx context.Context, at packPlace) error {
 	}
 	m.opts.Observer.packStored(name, f.Size)
 	m.finished[at.place] = append(m.finished[at.place], f)
+	m.unsaid += len(f.Entries)
+	m.stored.add(f.Size)
 	return nil
 }
 
@@ -114,6 +118,11 @@ func (m *mover) publish(ctx context.Context) error {
 	if err := m.flush(ctx); err != nil {
 		return err
 	}
+	return m.say(ctx)
+}
+
+// say makes what is durable findable.
+func (m *mover) say(ctx context.Context) error {
 	s := newSegments(m.Repository)
 	for place, packs := range m.finished {
 		for _, f := range packs {
@@ -123,6 +132,7 @@ func (m *mover) publish(ctx context.Context) error {
 		}
 	}
 	clear(m.finished)
+	m.unsaid = 0
 	return s.flush(ctx)
 }
 

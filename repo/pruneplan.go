@@ -194,16 +194,15 @@ func (p *pruner) repack(ctx context.Context, gone, again []pack.ID) (done []pack
 		if ok {
 			done = append(done, id)
 		}
-	}
-	if err := p.moved.flush(ctx); err != nil {
-		return nil, err
-	}
-	for _, packs := range p.moved.finished {
-		for _, f := range packs {
-			p.report.Rewritten.add(f.Size)
+		if p.moved.unsaid >= segmentEntries { // what is in them takes memory
+			if err := p.moved.say(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return done, p.moved.publish(ctx)
+	err = p.moved.publish(ctx)
+	p.report.Rewritten = p.moved.stored
+	return done, err
 }
 
 // copyLive copies the chunks of a pack that need a home once the packs that are going have
@@ -234,9 +233,11 @@ func (p *pruner) copyLive(ctx context.Context, f *prunedPack, going map[pack.ID]
 	return err == nil, err
 }
 
-// homeless returns the entries that snapshots need and that have no home that stays.
+// homeless returns the entries that snapshots need and that have no home that stays. It
+// overwrites entries, which may be many.
 func (p *pruner) homeless(entries []pack.Entry, going map[pack.ID]bool) (need []pack.Entry, err error) {
 	var places []index.Place
+	need = entries[:0]
 	for _, e := range entries {
 		if p.marks.of(e.ID)&(wanted|wantedWhole) == 0 {
 			continue
