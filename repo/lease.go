@@ -32,8 +32,9 @@ type lease struct {
 	stop func()
 	done sync.WaitGroup
 
-	mu    sync.Mutex
-	beats int
+	beating chan struct{} // held by who writes a beat; not a mutex, as others may give up waiting
+	mu      sync.Mutex
+	beats   int // written; only who holds beating changes it
 
 	tried bool // to commit: the end may be created at any time from then on
 }
@@ -50,7 +51,7 @@ func (r *Repository) sealer() (protocol.Sealer, error) {
 
 // takeLease creates a lease and keeps it alive.
 func (r *Repository) takeLease(ctx context.Context, host string) (*lease, error) {
-	l := &lease{repo: r}
+	l := &lease{repo: r, beating: make(chan struct{}, 1)}
 	if _, err := io.ReadFull(r.opts.Random, l.id[:]); err != nil {
 		return nil, fmt.Errorf("read random bytes: %w", err)
 	}
@@ -92,8 +93,12 @@ func (l *lease) keepAlive(ctx context.Context) {
 }
 
 func (l *lease) beat(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	select {
+	case l.beating <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-l.beating }()
 	r := l.repo
 	s, err := r.sealer()
 	if err != nil {
@@ -108,7 +113,9 @@ func (l *lease) beat(ctx context.Context) error {
 		}
 		err = backend.PutBytes(ctx, r.storage, leaseName(l.id, "beat-"+strconv.Itoa(n)), object)
 		if err == nil || errors.Is(err, backend.ErrExist) {
+			l.mu.Lock()
 			l.beats = n
+			l.mu.Unlock()
 		}
 		// A number that is taken, by a beat whose answer was lost or by somebody
 		// else, must not keep the writer from showing that it lives.
