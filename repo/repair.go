@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -169,7 +170,8 @@ func (p *repairer) isHoused(ref Ref) (bool, error) {
 
 // rescueChunks copies what is good in damaged packs.
 func (p *repairer) rescueChunks(ctx context.Context) error {
-	for id, b := range p.bad {
+	for _, id := range slices.SortedFunc(maps.Keys(p.bad), pack.ID.Compare) {
+		b := p.bad[id]
 		slices.SortFunc(b.entries, byOffset)
 		b.entries = slices.Compact(b.entries)
 		saved := 0

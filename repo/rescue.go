@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
@@ -143,7 +145,8 @@ func (p *repairer) publish(ctx context.Context) error {
 			}
 		}
 	}
-	for id, info := range p.packs {
+	for _, id := range slices.SortedFunc(maps.Keys(p.packs), pack.ID.Compare) {
+		info := p.packs[id]
 		if p.condemned[id] || p.bad[id] != nil || p.newer[id] || p.isNamed(id) {
 			continue
 		}

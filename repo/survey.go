@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -26,7 +27,7 @@ func (p *repairer) surveySegments(ctx context.Context) error {
 		return err
 	}
 	n := int64(0)
-	for id := range segments {
+	for _, id := range slices.SortedFunc(maps.Keys(segments), index.SegmentID.Compare) {
 		if superseded, err := p.index().Superseded(id); superseded || err != nil {
 			if err != nil {
 				return fmt.Errorf("read the local index: %w", err)
@@ -127,7 +128,8 @@ func (p *repairer) spoil(id pack.ID, err error) *badPack {
 // surveyPacks reads the directories of the packs that no segment names.
 func (p *repairer) surveyPacks(ctx context.Context) error {
 	var unnamed []backend.Info
-	for id, info := range p.packs {
+	for _, id := range slices.SortedFunc(maps.Keys(p.packs), pack.ID.Compare) {
+		info := p.packs[id]
 		if !p.condemned[id] && len(p.named[id]) == 0 {
 			unnamed = append(unnamed, info)
 		}
@@ -148,7 +150,8 @@ func (p *repairer) surveyPacks(ctx context.Context) error {
 // readPacks reads the packs of the sample, and those under suspicion.
 func (p *repairer) readPacks(ctx context.Context) error {
 	var candidates, packs []backend.Info
-	for id, info := range p.packs {
+	for _, id := range slices.SortedFunc(maps.Keys(p.packs), pack.ID.Compare) {
+		info := p.packs[id]
 		switch {
 		case p.condemned[id] || p.bad[id] != nil:
 		case p.suspects[id]:
@@ -204,7 +207,8 @@ func (p *repairer) resolve(ctx context.Context) error {
 			}
 		}
 		found := false
-		for id, info := range p.packs {
+		for _, id := range slices.SortedFunc(maps.Keys(p.packs), pack.ID.Compare) {
+			info := p.packs[id]
 			if p.condemned[id] || p.bad[id] != nil || p.newer[id] || p.isNamed(id) || p.vouched[id] || p.proven[id] {
 				continue
 			}
