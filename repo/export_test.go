@@ -8,6 +8,7 @@ import (
 	"github.com/cairn-backup/cairn/repo/config"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
+	"github.com/cairn-backup/cairn/snapshot"
 )
 
 // What tests need to play a prune, an attacker or a program that died half way.
@@ -107,4 +108,13 @@ func (r *Repository) SwapCondemned(ctx context.Context, list protocol.Condemned)
 		_, err = r.swapCondemned(ctx, old, &list)
 	}
 	return err
+}
+
+// OpenManifest opens a manifest, also its closed part.
+func (r *Repository) OpenManifest(ctx context.Context, object []byte) (*Snapshot, error) {
+	s, err := r.openManifest(snapshot.IDOf(object), object)
+	if err != nil {
+		return nil, err
+	}
+	return s, r.LoadBody(ctx, s)
 }

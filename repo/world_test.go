@@ -215,8 +215,14 @@ const blockSize = 24 << 10
 // maxInline is from how many extents on these tests give a file a list.
 const maxInline = 8
 
+// putter is what put needs of a repo.Writer.
+type putter interface {
+	Put(kind chunk.Kind, plaintext []byte) (chunk.ID, bool, error)
+	PutNode(kind chunk.Kind, plaintext []byte) (chunk.ID, error)
+}
+
 // putList moves a file's extents into a list tree.
-func putList(ctx context.Context, cut [32]byte, w *repo.Writer, e *snapshot.Entry) error {
+func putList(ctx context.Context, cut [32]byte, w putter, e *snapshot.Entry) error {
 	l := snapshot.NewListBuilder(cut, func(_ context.Context, p []byte) (chunk.ID, error) { return w.PutNode(chunk.List, p) })
 	for _, x := range e.Extents {
 		if err := l.Add(ctx, x); err != nil {
@@ -229,7 +235,7 @@ func putList(ctx context.Context, cut [32]byte, w *repo.Writer, e *snapshot.Entr
 }
 
 // put writes files as a tree.
-func put(ctx context.Context, r *repo.Repository, w *repo.Writer, f files) (snapshot.Root, error) {
+func put(ctx context.Context, r *repo.Repository, w putter, f files) (snapshot.Root, error) {
 	keys, err := r.WriteKeys()
 	if err != nil {
 		return snapshot.Root{}, err
