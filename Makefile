@@ -21,6 +21,7 @@ test: test-deps ## run go vet and every test (RACE= without the race detector)
 	go vet ./...
 	@command -v gcc >/dev/null || echo "SKIPPED: no C compiler, the race detector does NOT run" >&2
 	go test $$(command -v gcc >/dev/null && echo $(RACE)) -timeout 8m $(TESTFLAGS) ./...
+	go test -timeout 8m $(TESTFLAGS) -run '^TestSim' ./repo # the detector is too slow for all of these
 
 check: ## gofmt, go vet, staticcheck and the import policy
 	@unformatted=$$(gofmt -l .) || exit 1; \
@@ -39,10 +40,10 @@ memory: build ## measure memory where it could grow: a million entries, 20 GB, t
 fuzz: ## run each fuzz target for FUZZTIME (30s), going on from what the last run found
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
-soak: test-deps ## kill and fail everything SOAK (500) times: five minutes to half an hour
-	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync|TestModel)$$' \
-	  ./internal/crash ./internal/model ./backend/local ./cmd/cairn > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
-	@grep -E '^(ok|FAIL)|SKIP|killed|cuts of the power' soak.log
+soak: test-deps ## kill and fail everything SOAK (500) times: one to three hours
+	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync|TestModel|TestSimRandom|TestSimInterleavings)$$' \
+	  ./internal/crash ./internal/model ./backend/local ./cmd/cairn ./repo > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
+	@grep -E '^(ok|FAIL)|SKIP|killed|cuts of the power|interleavings|worlds' soak.log
 
 test-deps: # install what tests need and this machine lacks
 	@tools/install-test-deps.sh
