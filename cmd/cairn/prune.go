@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -117,6 +118,8 @@ func (p *program) pruneRepository(c *cli.Context, r *repo.Repository, o repo.Pru
 			return err
 		}
 	}
+	// What is marked stays in memory to the end, and is most of it.
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	p.interrupted = "interrupted; nothing that a snapshot needs is affected, and the next prune goes on from here"
 	report, err := p.runPrune(c, r, o)
 	if err != nil {
