@@ -8,6 +8,7 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
 )
 
 // maxCondemned bounds the condemned object: some million packs.
@@ -86,6 +87,9 @@ func (p *repairer) mendCondemned(ctx context.Context) error {
 	_, old, err := p.loadCondemned(ctx)
 	if !errors.Is(err, ErrDamage) {
 		return err
+	}
+	if by, ok := newerBy(old, seal.Condemned); ok && by == p.config.Admin {
+		return fmt.Errorf("repair stops, as it can't tell which packs are about to go: the condemned list %w", seal.ErrNewer)
 	}
 	// A generation that no list had, as that of the old one can't be known.
 	list := protocol.Condemned{Generation: uint64(p.Repository.opts.Now().UnixNano()), Phase: protocol.Empty}

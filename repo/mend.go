@@ -190,6 +190,11 @@ func (p *repairer) mendLeases(ctx context.Context) error {
 				}
 				continue
 			}
+			if newer, err := p.isNewerLease(ctx, l); err != nil {
+				return err
+			} else if newer {
+				break // what its other objects mean is not for this version to say
+			}
 			if err := p.settle(ctx, l, id); err != nil {
 				return err
 			}
@@ -222,6 +227,8 @@ func (p *repairer) mendEnd(ctx context.Context, l *leaseState, id protocol.Lease
 		return nil
 	case !errors.Is(err, ErrDamage):
 		return fmt.Errorf("read end of lease: %w", err)
+	case p.isNewer(old, seal.LeaseEnd):
+		return nil
 	}
 	object, err := p.fencedEnd(id)
 	if err != nil {
@@ -229,6 +236,42 @@ func (p *repairer) mendEnd(ctx context.Context, l *leaseState, id protocol.Lease
 	}
 	p.fixed(name, "given up: a snapshot that it may have committed is lost, unless it is listed")
 	return p.replaceObject(ctx, name, old, object)
+}
+
+// isNewerLease reports whether a newer version has written an object of a lease.
+func (p *repairer) isNewerLease(ctx context.Context, l *leaseState) (bool, error) {
+	for _, name := range l.objects {
+		object, err := readWhole(ctx, p.storage, name, maxLease)
+		switch {
+		case errors.Is(err, backend.ErrNotExist), errors.Is(err, ErrDamage):
+			continue
+		case err != nil:
+			return false, fmt.Errorf("read lease: %w", err)
+		}
+		for _, kind := range []seal.Kind{seal.LeaseBegin, seal.LeaseBeat, seal.LeaseEnd} {
+			if p.isNewer(object, kind) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// isNewer reports whether somebody who may write to the repository has made an object with
+// a newer version of this program.
+func (r *Repository) isNewer(object []byte, kind seal.Kind) bool {
+	by, ok := newerBy(object, kind)
+	return ok && (by == r.config.Admin || slices.ContainsFunc(r.config.Writers, func(w config.Writer) bool { return w.Signer == by }))
+}
+
+// newerBy returns who has signed an object of a newer version. One that nobody has signed as
+// it is has a damaged version.
+func newerBy(object []byte, kind seal.Kind) (by seal.Signer, ok bool) {
+	if _, err := seal.ParseHeader(object, kind); !errors.Is(err, seal.ErrNewer) {
+		return seal.Signer{}, false
+	}
+	_, by, err := seal.VerifySignature(object)
+	return by, err == nil
 }
 
 func (p *repairer) fencedEnd(id protocol.LeaseID) ([]byte, error) {
