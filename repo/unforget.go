@@ -108,15 +108,16 @@ func (u *undoer) bringBack(ctx context.Context, id snapshot.ID) (snapshot.ID, bo
 		}
 	}
 	if u.signer != s.Signer { // it had others' word on what was found
-		u.signer, u.last = s.Signer, chunk.ID{}
-		clear(u.found)
+		u.signer = s.Signer
+		u.startOver()
 	}
 	u.missing = 0
 	if err := snapshot.Visit(ctx, snapshot.Tree{Root: s.Body.Root, Source: u}, u); err != nil {
+		u.startOver()
 		return snapshot.ID{}, false, err
 	}
 	if u.missing > 0 {
-		clear(u.found) // what is above the missing ones was taken for whole
+		u.startOver() // what is above the missing ones was taken for whole
 		return snapshot.ID{}, false, fmt.Errorf("snapshot %s: %w: chunks that it needs are gone, or about to go (at least %d)", id.Short(), ErrPruned, u.missing)
 	}
 	if u.dry {
@@ -133,6 +134,16 @@ func (u *undoer) bringBack(ctx context.Context, id snapshot.ID) (snapshot.ID, bo
 	u.lease = nil
 	u.add(&Snapshot{ID: back, Open: s.Open, Body: s.Body})
 	return back, false, nil
+}
+
+// startOver lets go of what was found so far, and of the packs that it was found in: what is
+// back already keeps them, and what can't come back must not bind the others to its own.
+func (u *undoer) startOver() {
+	clear(u.found)
+	u.last = chunk.ID{}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	clear(u.used)
 }
 
 func idOf(s *Snapshot) snapshot.ID {

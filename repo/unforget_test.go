@@ -240,3 +240,44 @@ func TestAttackRestored(t *testing.T) {
 		}
 	})
 }
+
+// What could not come back does not bind what can.
+func TestUnforgetBesideWhatIsGone(t *testing.T) {
+	w := newRepository(t)
+	r := w.stranger(admin)
+	f := files{"a": w.random.bytes(1000)}
+	before := w.mustBackup(r, "before", f)
+	goes := last(w.names("data/"))
+	bad := w.mustBackup(r, "bad", files{"a": f["a"], "b": w.random.bytes(1000)})
+	for _, name := range w.names("data/") {
+		if name != goes {
+			w.delete(name)
+		}
+	}
+	good := files{"c": w.random.bytes(1000)}
+	id := w.mustBackup(r, "good", good)
+	w.forget(before, bad, id)
+	hasty := &fencer{Mem: w.storage}
+	hasty.end = func(name string) {
+		hasty.end = nil
+		lease, _, _ := repo.SplitLeaseName(name)
+		of, err := protocol.ParseLeaseID(lease)
+		w.must(err)
+		object, err := (&protocol.End{Lease: of, Time: w.now(), Outcome: protocol.Fenced}).Seal(w.sealer(r))
+		w.must(err)
+		w.must(backend.PutBytes(t.Context(), w.storage, name, object))
+		p, err := repo.ParsePackName(goes, "data/")
+		w.must(err)
+		w.must(r.Condemn(t.Context(), protocol.CondemnedPack{Kind: seal.DataPack, ID: p}))
+	}
+	other, err := repo.Open(t.Context(), w.options(hasty, "", admin))
+	w.must(err)
+	defer other.Close()
+	done := w.undo(other, bad, id)
+	w.wants(done[0].Err, repo.ErrPruned)
+	w.must(done[1].Err)
+	if hasty.end != nil {
+		t.Error("nobody was fenced")
+	}
+	w.has(w.stranger(admin), done[1].New, good)
+}
