@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/retention"
@@ -19,8 +20,8 @@ const maxTombstone = maxCondemned / 2
 // Forget gives up snapshots, all of them or none: it stores one tombstone, which says so
 // for ever and keeps what they linked to, so that the chain of manifests stays whole.
 // Their contents stay until prune finds that nothing else needs them, and until then
-// Unforget brings them back. What is forgotten already counts as done. It returns how
-// many it forgot. The error is ErrWriteOnly without the admin's key, and ErrNoSnapshot or
+// Unforget brings them back. What is forgotten already counts as done, once that is durable. It
+// returns how many it forgot. The error is ErrWriteOnly without the admin's key, and ErrNoSnapshot or
 // ErrDamage if a snapshot is not there, or can't be read.
 func (r *Repository) Forget(ctx context.Context, ids []snapshot.ID) (int, error) {
 	if r.private == nil {
@@ -32,20 +33,24 @@ func (r *Repository) Forget(ctx context.Context, ids []snapshot.ID) (int, error)
 	}
 	t := protocol.Tombstone{Time: r.opts.Now()}
 	seen := make(map[snapshot.ID]bool, len(ids))
+	var gone []snapshot.ID
 	for _, id := range ids {
-		_, gone := set.Forgotten[id]
-		if gone || seen[id] {
+		if seen[id] {
 			continue
 		}
 		seen[id] = true
+		if _, ok := set.Forgotten[id]; ok {
+			gone = append(gone, id)
+			continue
+		}
 		s, ok := set.Get(id)
 		if !ok {
 			return 0, set.missing(id)
 		}
 		t.Forgotten = append(t.Forgotten, protocol.Forgotten{ID: id, Links: slices.Clone(s.Open.Links)})
 	}
-	if len(t.Forgotten) == 0 {
-		return 0, nil
+	if err := r.holdTombstones(ctx, gone); err != nil || len(t.Forgotten) == 0 {
+		return 0, err
 	}
 	object := t.Sign(r.id, r.signing)
 	if len(object) > maxTombstone {
@@ -80,6 +85,49 @@ func (r *Repository) putTombstone(ctx context.Context, object []byte) error {
 		return fmt.Errorf("store tombstone: %w", err)
 	}
 	r.cache.Put(manifestClass, id, object)
+	return nil
+}
+
+// holdTombstones makes sure that what was seen as forgotten stays so: of each snapshot a
+// tombstone is durable when it returns nil.
+func (r *Repository) holdTombstones(ctx context.Context, forgotten []snapshot.ID) error {
+	if len(forgotten) == 0 {
+		return nil
+	}
+	left := make(map[snapshot.ID]bool, len(forgotten))
+	for _, id := range forgotten {
+		left[id] = true
+	}
+	for info, err := range r.storage.List(ctx, tombstonesPrefix) {
+		if err != nil {
+			return fmt.Errorf("list tombstones: %w", err)
+		}
+		id, err := protocol.ParseTombstoneID(strings.TrimPrefix(info.Name, tombstonesPrefix))
+		if err != nil {
+			return damaged(info.Name, err)
+		}
+		object, err := r.cached(ctx, manifestClass, info.Name, id, maxCondemned)
+		if err != nil {
+			return err
+		}
+		t, err := r.openTombstone(object)
+		if err != nil {
+			return damaged(info.Name, err)
+		}
+		n := len(left)
+		for _, f := range t.Forgotten {
+			delete(left, f.ID)
+		}
+		if len(left) == n {
+			continue
+		}
+		if err := create(ctx, r.storage, info.Name, object); err != nil {
+			return fmt.Errorf("make sure of a tombstone: %w", err)
+		}
+	}
+	for id := range left {
+		return fmt.Errorf("the tombstone of snapshot %s has vanished since it was read: run the command again", id.Short())
+	}
 	return nil
 }
 

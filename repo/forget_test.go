@@ -1,10 +1,12 @@
 package repo_test
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,6 +101,25 @@ func TestFaultyForget(t *testing.T) {
 		}
 		w.isSound()
 	})
+}
+
+// A tombstone that is merely seen may belong to a forget that was killed before it was durable.
+func TestForgetMakesSure(t *testing.T) {
+	w := newRepository(t)
+	ids := w.chain(t.TempDir(), 3)
+	w.forgets(2, ids[:2]...)
+	in, err := faulty.Parse("put tombstones/*: err EIO")
+	w.must(err)
+	w.must(w.use(in.Wrap(w.storage), t.TempDir(), func(r *repo.Repository) error {
+		for _, id := range ids[:2] {
+			if _, err := r.Forget(t.Context(), []snapshot.ID{id}); !errors.Is(err, syscall.EIO) {
+				t.Errorf("it may vanish, and the answer was %v", err)
+			}
+		}
+		return nil
+	}))
+	w.forgets(0, ids[:2]...)
+	w.forgets(1, ids...)
 }
 
 // What was verified once is not read again, and tells the same.

@@ -146,8 +146,9 @@ type pruner struct {
 	planned map[pack.ID]*Amount
 	adopted map[pack.ID]bool // those that others have condemned
 	own     []byte           // the list that this run has made, if it has
-	// passed are the snapshots that were forgotten when they were chosen.
-	passed map[snapshot.ID][]snapshot.ID
+	// passed are the snapshots that were forgotten for good when it was chosen what goes:
+	// this run made sure of their tombstones.
+	passed map[snapshot.ID]*Snapshot
 }
 
 func (p *pruner) progress(phase string, done, total int64) {
@@ -268,7 +269,7 @@ func (p *pruner) choose(ctx context.Context, list *protocol.Condemned) error {
 	if err := p.survey(ctx, list); err != nil {
 		return err
 	}
-	p.passed = p.set.Forgotten
+	p.passed = p.set.gone
 	if err := p.mark(ctx); err != nil {
 		return err
 	}

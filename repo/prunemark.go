@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -109,33 +109,10 @@ func (p *pruner) soundSnapshots(ctx context.Context) (*SnapshotSet, error) {
 // them. One that is merely seen, before the forget that puts it has its answer, could
 // vanish with the power, and leave a snapshot without its packs.
 func (p *pruner) holdTombstones(ctx context.Context, set *SnapshotSet) error {
-	if len(set.gone) == 0 || p.opts.DryRun {
+	if p.opts.DryRun {
 		return nil
 	}
-	for info, err := range p.storage.List(ctx, tombstonesPrefix) {
-		if err != nil {
-			return fmt.Errorf("list tombstones: %w", err)
-		}
-		id, err := protocol.ParseTombstoneID(strings.TrimPrefix(info.Name, tombstonesPrefix))
-		if err != nil {
-			return stopped(damaged(info.Name, err))
-		}
-		object, err := p.cached(ctx, manifestClass, info.Name, id, maxCondemned)
-		if err != nil {
-			return stopped(err)
-		}
-		t, err := p.openTombstone(object)
-		if err != nil {
-			return stopped(damaged(info.Name, err))
-		}
-		if !slices.ContainsFunc(t.Forgotten, func(f protocol.Forgotten) bool { return set.gone[f.ID] != nil }) {
-			continue
-		}
-		if err := create(ctx, p.storage, info.Name, object); err != nil {
-			return fmt.Errorf("make sure of a tombstone: %w", err)
-		}
-	}
-	return nil
+	return stopped(p.Repository.holdTombstones(ctx, slices.Collect(maps.Keys(set.gone))))
 }
 
 // listStored lists the packs, and notes which ones runs may be about to use. Those are left

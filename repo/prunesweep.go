@@ -372,7 +372,7 @@ func (p *pruner) cleanLease(ctx context.Context, l *leaseState, set *SnapshotSet
 		return stopped(err)
 	}
 	if info != nil {
-		if _, forgotten := set.Forgotten[info.ID]; !forgotten {
+		if set.gone[info.ID] == nil { // not forgotten, or it is not known whether that stays
 			if err := p.copyManifest(ctx, info.ID, info.object); err != nil {
 				p.Repository.opts.Observer.warn(fmt.Errorf("copy the manifest of snapshot %s: %w", info.ID.Short(), err))
 				return nil // as long as it is the only copy, it stays
