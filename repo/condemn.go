@@ -11,8 +11,12 @@ import (
 	"github.com/cairn-backup/cairn/seal"
 )
 
-// maxCondemned bounds the condemned object: some million packs.
+// maxCondemned bounds the condemned object, in bytes: two million packs.
 const maxCondemned = 64 << 20
+
+// condemnAtOnce is how many packs a prune or a repair condemns at most: 8 TB of full ones.
+// So there is room for a few of them, and for leases.
+const condemnAtOnce = 500_000
 
 // readCondemned returns the packs that prune may delete at any time.
 func (r *Repository) readCondemned(ctx context.Context) (map[pack.ID]bool, error) {
@@ -113,6 +117,9 @@ func (r *Repository) swapCondemned(ctx context.Context, old []byte, c *protocol.
 		c.Generation = before.Generation + 1
 	}
 	object = c.Sign(r.id, r.signing)
+	if len(object) > maxCondemned { // nobody could read it
+		return nil, errors.New("store condemned list: it is full: run cairn prune first")
+	}
 	if err := swap(ctx, r.storage, condemnedName, old, object); err != nil {
 		return nil, fmt.Errorf("store condemned list: %w", err)
 	}
@@ -123,6 +130,9 @@ func (r *Repository) swapCondemned(ctx context.Context, old []byte, c *protocol.
 // What they had is said by no segment any more, so prune will find them dead. Whoever
 // began before may not have seen the list: prune waits for them.
 func (p *repairer) condemn(ctx context.Context) error {
+	if p.later > 0 {
+		p.Repository.opts.Observer.warn(fmt.Errorf("%d more packs are damaged than can be condemned at once; they stay as they are: repair again, and prune first if it says this once more", p.later))
+	}
 	if len(p.bad) == 0 || p.opts.DryRun {
 		return nil
 	}

@@ -98,6 +98,9 @@ func (r *Repository) AddSlotIn(ctx context.Context, n NewSlot, domain uint32) er
 // SaveVerifiedEvery says after how many bytes of packs the memory of them is saved.
 func (r *Repository) SaveVerifiedEvery(n int64) { r.saveEvery = n }
 
+// CondemnAtOnce says how many packs a prune or repair condemns at most.
+func (r *Repository) CondemnAtOnce(n int) { r.atOnce = n }
+
 // Use makes the repository use another view of its storage.
 func (r *Repository) Use(b backend.Interface) { r.storage = b }
 

@@ -119,7 +119,7 @@ func (p *pruner) damagedPack(f *prunedPack, err error) {
 
 // plan says which packs to delete, and which to write anew.
 func (p *pruner) plan() (gone, again []pack.ID) {
-	p.report.Live, p.report.Unused, p.report.Recent, p.report.Cold = 0, 0, Amount{}, Amount{}
+	p.report.Live, p.report.Unused, p.report.Recent, p.report.Cold, p.report.Later = 0, 0, Amount{}, Amount{}, Amount{}
 	var partly []*prunedPack
 	var stay int64
 	for id, f := range p.packs {
@@ -144,12 +144,19 @@ func (p *pruner) plan() (gone, again []pack.ID) {
 		}
 	}
 	slices.SortFunc(gone, pack.ID.Compare)
-	return gone, p.planRepack(partly, stay)
+	most := cmp.Or(p.atOnce, condemnAtOnce)
+	if len(gone) > most {
+		for _, id := range gone[most:] {
+			p.report.Later.add(p.packs[id].size)
+		}
+		gone = gone[:most]
+	}
+	return gone, p.planRepack(partly, stay, most-len(gone))
 }
 
-// planRepack chooses the packs to write anew: those first of which the smallest part is
-// needed, as they give most for the work.
-func (p *pruner) planRepack(partly []*prunedPack, stay int64) (again []pack.ID) {
+// planRepack chooses the packs to write anew, at most so many: those first of which the
+// smallest part is needed, as they give most for the work.
+func (p *pruner) planRepack(partly []*prunedPack, stay int64, most int) (again []pack.ID) {
 	limit := p.opts.MaxUnused.Bytes
 	if p.opts.MaxUnused.Percent > 0 {
 		limit = int64(p.opts.MaxUnused.Percent / 100 * float64(stay))
@@ -159,7 +166,7 @@ func (p *pruner) planRepack(partly []*prunedPack, stay int64) (again []pack.ID) 
 	})
 	unused, read := p.report.Unused, int64(0)
 	for _, f := range partly {
-		if unused <= limit {
+		if unused <= limit || len(again) == most {
 			break
 		}
 		if p.opts.MaxRepack > 0 && read+f.size > p.opts.MaxRepack {

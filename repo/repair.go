@@ -60,7 +60,7 @@ func (r *Repository) Repair(ctx context.Context, o RepairOptions) (*RepairReport
 		segments: make(map[index.SegmentID]error), replaced: make(map[index.SegmentID][]index.SegmentID),
 		truly: make(map[pack.ID][]index.SegmentID), named: make(map[pack.ID][]index.SegmentID),
 		vouched: make(map[pack.ID]bool), proven: make(map[pack.ID]bool),
-		bad: make(map[pack.ID]*badPack), newer: make(map[pack.ID]bool), suspects: make(map[pack.ID]bool),
+		bad: make(map[pack.ID]*badPack), spared: make(map[pack.ID]bool), suspects: make(map[pack.ID]bool),
 		verified: r.openVerified(),
 	}
 	p.saved = newRescue(p)
@@ -90,7 +90,8 @@ type repairer struct {
 	vouched  map[pack.ID]bool                      // the admin is among them
 	proven   map[pack.ID]bool                      // read to its end, and good
 	bad      map[pack.ID]*badPack
-	newer    map[pack.ID]bool // by a newer version of this program, and left alone
+	spared   map[pack.ID]bool // left alone: by a newer version of this program, or one too many
+	later    int              // damaged packs too many
 	suspects map[pack.ID]bool // to be read, as a chunk could not be
 	saved    *rescue
 	verified *verified
@@ -163,7 +164,7 @@ func (p *repairer) isHoused(ref Ref) (bool, error) {
 		return false, err
 	}
 	return slices.ContainsFunc(places, func(x index.Place) bool {
-		return x.Entry.Kind == ref.Kind && p.bad[x.Pack] == nil && !p.condemned[x.Pack] &&
+		return x.Entry.Kind == ref.Kind && p.bad[x.Pack] == nil && !p.spared[x.Pack] && !p.condemned[x.Pack] &&
 			len(p.truly[x.Pack]) > 0 && (p.vouched[x.Pack] || p.proven[x.Pack])
 	}), nil
 }

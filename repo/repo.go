@@ -109,6 +109,7 @@ type Repository struct {
 	orphans   atomic.Pointer[orphans]
 	orphansMu sync.Mutex // held while they are read
 	saveEvery int64      // bytes of packs; tests set it
+	atOnce    int        // instead of condemnAtOnce; tests set it
 	loads     indexLoads
 
 	omit step // of the protocol, by tests

@@ -147,7 +147,7 @@ func (p *repairer) publish(ctx context.Context) error {
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(p.packs), pack.ID.Compare) {
 		info := p.packs[id]
-		if p.condemned[id] || p.bad[id] != nil || p.newer[id] || p.isNamed(id) {
+		if p.condemned[id] || p.bad[id] != nil || p.spared[id] || p.isNamed(id) {
 			continue
 		}
 		k, err := p.packKey(ctx, id, packKindOf(info.Name))

@@ -82,7 +82,7 @@ func (p *repairer) compare(ctx context.Context, s *index.Segment) error {
 		case errors.Is(err, seal.ErrNoKey):
 			return
 		case errors.Is(err, seal.ErrNewer):
-			p.newer[f.ID] = true
+			p.spared[f.ID] = true
 		case p.condemned[f.ID] && err == nil:
 			return // prune's affair
 		case err != nil:
@@ -115,11 +115,19 @@ func (p *repairer) isThere(ctx context.Context, f index.Pack) (bool, error) {
 	return true, nil
 }
 
-// spoil notes that a pack is damaged.
+// spoil notes that a pack is damaged. If there is no room for it on the condemned list it is
+// left alone, with all that is said of it, and what is returned serves nothing.
 func (p *repairer) spoil(id pack.ID, err error) *badPack {
 	b := p.bad[id]
 	if b == nil {
 		b = &badPack{err: err}
+		if len(p.bad) >= min(cmp.Or(p.atOnce, condemnAtOnce), maxCondemned/40-len(p.condemned)) { // 33 bytes each, and leases
+			if !p.spared[id] {
+				p.later++
+			}
+			p.spared[id] = true
+			return b
+		}
 		p.bad[id] = b
 	}
 	return b
@@ -140,7 +148,7 @@ func (p *repairer) surveyPacks(ctx context.Context) error {
 		case errors.Is(err, seal.ErrNoKey):
 			delete(p.packs, id) // of an epoch that began after this repair: not its to judge
 		case errors.Is(err, seal.ErrNewer):
-			p.newer[id] = true
+			p.spared[id] = true
 		case err != nil:
 			p.spoil(id, err)
 		}
@@ -189,7 +197,7 @@ func (p *repairer) prove(ctx context.Context, info backend.Info) error {
 		return nil
 	}
 	if errors.Is(s.err, seal.ErrNewer) {
-		p.newer[id] = true
+		p.spared[id] = true
 		return nil
 	}
 	p.spoil(id, s.err).entries = s.entries
@@ -209,7 +217,7 @@ func (p *repairer) resolve(ctx context.Context) error {
 		found := false
 		for _, id := range slices.SortedFunc(maps.Keys(p.packs), pack.ID.Compare) {
 			info := p.packs[id]
-			if p.condemned[id] || p.bad[id] != nil || p.newer[id] || p.isNamed(id) || p.vouched[id] || p.proven[id] {
+			if p.condemned[id] || p.bad[id] != nil || p.spared[id] || p.isNamed(id) || p.vouched[id] || p.proven[id] {
 				continue
 			}
 			trusted, err := p.onlyAdminWrites(ctx, id, info)
@@ -232,7 +240,7 @@ func (p *repairer) resolve(ctx context.Context) error {
 			break
 		}
 	}
-	for id := range p.newer {
+	for id := range p.spared {
 		for _, s := range p.named[id] {
 			delete(p.segments, s) // what it says of this pack nobody here can say again
 		}

@@ -173,6 +173,7 @@ func (p *program) printPlan(r *repo.PruneReport) {
 	line(r.Adopted, "condemned by an earlier run: %s, %s")
 	line(r.Dead, "not needed: %s, %s")
 	line(r.Repacked, "partly needed, and written anew: %s, %s")
+	line(r.Later, "not needed, and left to the next prune, as they are too many at once: %s, %s")
 	line(r.Recent, "left alone, as running snapshots may use them: %s, %s")
 	line(r.Cold, "left alone, as they are in cold storage (--cold): %s, %s")
 	line(r.Verified, "stored by write-only keys, verified, and signed for: %s, %s")
@@ -192,7 +193,7 @@ func (p *program) printPrune(r *repo.PruneReport, o repo.PruneOptions) {
 		m := map[string]any{
 			"dry_run": dry, "snapshots": r.Snapshots, "stored": amount(r.Stored), "live_bytes": r.Live, "unused_bytes": r.Unused,
 			"adopted": amount(r.Adopted), "dead": amount(r.Dead), "repacked": amount(r.Repacked), "rewritten": amount(r.Rewritten),
-			"verified": amount(r.Verified), "recent": amount(r.Recent), "cold": amount(r.Cold), "damaged": len(r.Damaged),
+			"verified": amount(r.Verified), "recent": amount(r.Recent), "cold": amount(r.Cold), "later": amount(r.Later), "damaged": len(r.Damaged),
 			"frees_bytes": r.Frees(), "freed": amount(r.Freed), "waiting": waiting, "fenced": r.Fenced,
 			"manifests": r.Manifests, "segments": r.Segments, "leases": r.Leases,
 		}
