@@ -142,6 +142,8 @@ type pruner struct {
 	orphans   []orphan
 	marks     marks
 	deltas    bool // there are chunks that are stored as deltas
+	again     int  // how often it has looked again
+
 	// planned are the packs that this run has condemned, and where they are counted;
 	// all of them were dead when the snapshots were those of set.
 	planned map[pack.ID]*Amount
@@ -158,7 +160,8 @@ func (p *pruner) progress(phase string, done, total int64) {
 	}
 }
 
-// pruneTries is how often a prune begins anew when others have changed the list.
+// pruneTries is how often a prune begins anew when others have changed the list, or the
+// local index.
 const pruneTries = 3
 
 func (p *pruner) run(ctx context.Context) (err error) {
@@ -180,7 +183,7 @@ func (p *pruner) run(ctx context.Context) (err error) {
 			break
 		}
 		p.planned = nil
-		if !errors.Is(err, backend.ErrConflict) || try == pruneTries {
+		if !errors.Is(err, backend.ErrConflict) && !(errors.Is(err, errVanished) && p.again < maxAgain) || try == pruneTries {
 			return err
 		}
 	}
@@ -216,10 +219,7 @@ func (p *pruner) predict(ctx context.Context) error {
 	if err != nil {
 		return stopped(err)
 	}
-	if err := p.survey(ctx, list); err != nil {
-		return err
-	}
-	if err := p.mark(ctx); err != nil {
+	if err := p.look(ctx, list); err != nil {
 		return err
 	}
 	for id, f := range p.packs {
@@ -267,13 +267,10 @@ func (p *pruner) round(ctx context.Context) error {
 
 // choose finds what can go, and saves what is needed of it.
 func (p *pruner) choose(ctx context.Context, list *protocol.Condemned) error {
-	if err := p.survey(ctx, list); err != nil {
+	if err := p.look(ctx, list); err != nil {
 		return err
 	}
 	p.passed = p.set.gone
-	if err := p.mark(ctx); err != nil {
-		return err
-	}
 	if err := p.verify(ctx); err != nil {
 		return err
 	}

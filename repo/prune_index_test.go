@@ -37,15 +37,27 @@ func TestPruneOfAnIndexThatShrinks(t *testing.T) {
 	w.must(err)
 	defer late.Close()
 	r := w.machine(shared, admin)
-	shrunk := false
-	r.Use(&readFrames{w.storage, func() {
+	shrunk := 0
+	shrink := func() {
 		_, err := late.NewWriter(t.Context(), repo.WriterOptions{DryRun: true})
 		w.must(err)
-		shrunk = true
-	}})
+		shrunk++
+	}
+	r.Use(&readFrames{w.storage, shrink})
 	report, err := r.Prune(t.Context(), repo.PruneOptions{})
-	if !shrunk || err == nil {
-		t.Errorf("%v, %+v", err, report)
+	w.must(err) // it looks again
+	if shrunk != 1 || report.Dead.Packs > 0 {
+		t.Errorf("%d times, %+v", shrunk, report)
+	}
+	// But not for ever.
+	_, err = r.Prune(t.Context(), repo.PruneOptions{Progress: func(phase string, _, _ int64) {
+		if phase == "snapshots" {
+			shrink()
+		}
+	}})
+	w.saying(err, "vanished")
+	if shrunk > 4 {
+		t.Errorf("it looked %d times", shrunk)
 	}
 	if after := w.names("data/"); len(after) != len(before) {
 		t.Errorf("%d packs became %d", len(before), len(after))

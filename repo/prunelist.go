@@ -87,10 +87,7 @@ func (p *pruner) advance(ctx context.Context, list *protocol.Condemned, object [
 		// which this one is a copy that was taken bit by bit: then something on the list
 		// may be needed here. That prune may be at work as well, so nothing can be taken
 		// from the list any more.
-		if err := p.survey(ctx, list); err != nil {
-			return nil, err
-		}
-		if err := p.mark(ctx); err != nil {
+		if err := p.look(ctx, list); err != nil {
 			return nil, err
 		}
 	}
@@ -301,10 +298,7 @@ func (p *pruner) spare(ctx context.Context, list *protocol.Condemned) error {
 	if same || err != nil {
 		return err
 	}
-	if err := p.survey(ctx, list); err != nil {
-		return err
-	}
-	if err := p.mark(ctx); err != nil {
+	if err := p.look(ctx, list); err != nil {
 		return err
 	}
 	list.Packs = slices.DeleteFunc(list.Packs, func(c protocol.CondemnedPack) bool {

@@ -53,6 +53,24 @@ type orphan struct {
 // killed runs leave is far less.
 const maxOrphans = 1 << 20
 
+// maxAgain is how often a prune looks again.
+const maxAgain = 2
+
+// look finds out what is stored, and what the snapshots need of it. What seems to be lost
+// may only have vanished from the local index, which other programs on this machine share:
+// so it looks again, and with the index filled again, before it says so.
+func (p *pruner) look(ctx context.Context, list *protocol.Condemned) error {
+	for ; ; p.again++ {
+		if err := p.survey(ctx, list); err != nil {
+			return err
+		}
+		err := p.mark(ctx)
+		if p.again == maxAgain || !errors.Is(err, errVanished) && !errors.Is(err, ErrDamage) {
+			return err
+		}
+	}
+}
+
 // survey learns what is stored, in this order: a snapshot that it sees was committed before
 // the packs are listed, so all that it needs is listed, and its segments are stored before
 // they are listed.
