@@ -12,6 +12,7 @@ import (
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/repo/protocol"
+	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
@@ -271,4 +272,34 @@ func TestPruneKnowsMoreThanIsStored(t *testing.T) {
 	_, err := w.machine(cache, admin).Prune(t.Context(), repo.PruneOptions{})
 	w.wants(err, repo.ErrDamage)
 	w.saying(err, id.Short())
+}
+
+// What only packs on another's final list have is not called lost, as it is still there: the
+// error says what helps, and that does.
+func TestPruneSaysWhatIsFinal(t *testing.T) {
+	for prefix, kind := range map[string]seal.Kind{"data/": seal.DataPack, "meta/": seal.MetaPack} {
+		w := newRepository(t)
+		f := files{"x": w.random.bytes(1000)}
+		id := w.mustBackup(w.stranger(admin), "a", f)
+		list := protocol.Condemned{Phase: protocol.Final}
+		for _, name := range w.names(prefix) {
+			p, err := repo.ParsePackName(name, prefix)
+			w.must(err)
+			list.Packs = append(list.Packs, protocol.CondemnedPack{Kind: kind, ID: p})
+		}
+		w.must(w.stranger(admin).SwapCondemned(t.Context(), list))
+		before := w.names("")
+		_, err := w.stranger(admin).Prune(t.Context(), repo.PruneOptions{})
+		w.wants(err, repo.ErrDamage)
+		w.saying(err, "condemned for good")
+		w.saying(err, id.Short())
+		if after := w.names(""); !slices.Equal(after, before) {
+			t.Errorf("before %v, after %v", before, after)
+		}
+		again := w.mustBackup(w.stranger(admin), "again", f)
+		w.prune(repo.PruneOptions{})
+		w.has(w.stranger(admin), id, f)
+		w.has(w.stranger(admin), again, f)
+		w.isSound()
+	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
 )
@@ -34,7 +36,7 @@ func (p *pruner) markTrees(ctx context.Context) (err error) {
 		if err := p.LoadBody(ctx, info); err != nil {
 			return stopped(err)
 		}
-		w := &markWalk{marks: &p.marks, snapshot: info.ID, nodes: seen}
+		w := &markWalk{pruner: p, snapshot: info.ID, nodes: seen}
 		if err := visits.Visit(snapshot.Tree{Root: info.Body.Root, Source: p.Repository}, w); err != nil {
 			return stopped(err)
 		}
@@ -62,7 +64,7 @@ func (m *markedNodes) add(id chunk.ID) bool {
 
 // markWalk visits the nodes of a snapshot's tree that were not visited yet.
 type markWalk struct {
-	marks    *marks
+	*pruner
 	snapshot snapshot.ID
 	nodes    *markedNodes
 }
@@ -77,7 +79,7 @@ func (w *markWalk) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
 	}
 	// Perhaps it can be read all the same: from this machine's cache, or from a pack that
 	// is about to go.
-	err := w.Bad(n.ID, nil, damaged("tree node "+n.ID.Short(), errors.New("no pack has it")))
+	err := damaged("tree node "+n.ID.Short(), w.nowhere(n.ID, ""))
 	w.nodes.mu.Lock()
 	defer w.nodes.mu.Unlock()
 	w.nodes.lost = err
@@ -89,8 +91,18 @@ func (w *markWalk) Extent(e *snapshot.Entry, x snapshot.Extent) error {
 	if w.marks.set(x.Chunk, wanted) {
 		return nil
 	}
-	return damaged(fmt.Sprintf("data chunk %s", x.Chunk.Short()),
-		fmt.Errorf("no pack has it, and snapshot %s needs it for %s: run cairn check, and cairn repair; or forget the snapshot", w.snapshot.Short(), e.Key.Path()))
+	return damaged(fmt.Sprintf("data chunk %s", x.Chunk.Short()), w.nowhere(x.Chunk, " for "+e.Key.Path()))
+}
+
+// nowhere says that a chunk that is needed is in no pack that counts, and what to do.
+func (w *markWalk) nowhere(id chunk.ID, what string) error {
+	needs := fmt.Sprintf("snapshot %s needs it%s", w.snapshot.Short(), what)
+	places, err := w.lookup(nil, id)
+	if err == nil && w.final && slices.ContainsFunc(places, func(x index.Place) bool { return w.condemned[x.Pack] }) {
+		return fmt.Errorf("only packs have it that a prune has condemned for good, and may delete at any time, and %s: "+
+			"store it again with a new snapshot of the same files, or forget the snapshot", needs)
+	}
+	return fmt.Errorf("no pack has it, and %s: run cairn check, and cairn repair; or forget the snapshot", needs)
 }
 
 // Bad implements snapshot.Visitor.
