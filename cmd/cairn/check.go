@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -56,21 +55,13 @@ func (p *program) check(c *cli.Context) error {
 		return err
 	}
 	defer r.Close()
-	var at atomic.Value
-	at.Store([3]any{"", int64(0), int64(0)})
-	stop, err := p.show(c, func() string {
-		v := at.Load().([3]any)
-		return fmt.Sprintf("checking %s %s%s", v[0], termui.Count(v[1].(int64)), of(v[2].(int64)))
-	}, func() map[string]any {
-		v := at.Load().([3]any)
-		return map[string]any{"phase": v[0], "done": v[1], "total": v[2]}
-	})
+	progress, stop, err := p.showPhases(c, "checking", "")
 	if err != nil {
 		return err
 	}
 	report, err := r.Check(c.Context, repo.CheckOptions{
 		Read:     sample,
-		Progress: func(phase string, done, total int64) { at.Store([3]any{phase, done, total}) },
+		Progress: progress,
 	})
 	stop()
 	if err != nil {
@@ -80,13 +71,6 @@ func (p *program) check(c *cli.Context) error {
 		return err
 	}
 	return p.checkDone(report)
-}
-
-func of(total int64) string {
-	if total == 0 {
-		return ""
-	}
-	return " of " + termui.Count(total)
 }
 
 func (p *program) checkDone(report *repo.Report) error {

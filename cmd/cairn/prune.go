@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -133,20 +132,12 @@ func (p *program) pruneRepository(c *cli.Context, r *repo.Repository, o repo.Pru
 }
 
 func (p *program) runPrune(c *cli.Context, r *repo.Repository, o repo.PruneOptions) (*repo.PruneReport, error) {
-	var at atomic.Value
-	at.Store([3]any{"what is stored", int64(0), int64(0)})
-	stop, err := p.show(c, func() string {
-		v := at.Load().([3]any)
-		return fmt.Sprintf("pruning: %s %s%s", v[0], termui.Count(v[1].(int64)), of(v[2].(int64)))
-	}, func() map[string]any {
-		v := at.Load().([3]any)
-		return map[string]any{"phase": v[0], "done": v[1], "total": v[2]}
-	})
+	progress, stop, err := p.showPhases(c, "pruning:", "what is stored")
 	if err != nil {
-		return nil, err
+		return new(repo.PruneReport), err
 	}
 	defer stop()
-	o.Progress = func(phase string, done, total int64) { at.Store([3]any{phase, done, total}) }
+	o.Progress = progress
 	return r.Prune(c.Context, o)
 }
 

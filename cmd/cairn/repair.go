@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"github.com/urfave/cli/v2"
 
@@ -53,21 +52,13 @@ func (p *program) repair(c *cli.Context) error {
 		}
 	}
 	host, _ := os.Hostname()
-	var at atomic.Value
-	at.Store([3]any{"", int64(0), int64(0)})
-	stop, err := p.show(c, func() string {
-		v := at.Load().([3]any)
-		return fmt.Sprintf("repairing: %s %s%s", v[0], termui.Count(v[1].(int64)), of(v[2].(int64)))
-	}, func() map[string]any {
-		v := at.Load().([3]any)
-		return map[string]any{"phase": v[0], "done": v[1], "total": v[2]}
-	})
+	progress, stop, err := p.showPhases(c, "repairing:", "")
 	if err != nil {
 		return err
 	}
 	report, err := r.Repair(c.Context, repo.RepairOptions{
 		Read: sample, ForgetLost: c.Bool("forget-lost"), Host: host, DryRun: dry,
-		Progress: func(phase string, done, total int64) { at.Store([3]any{phase, done, total}) },
+		Progress: progress,
 	})
 	stop()
 	for _, f := range report.Fixes {
