@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -125,10 +127,18 @@ func (p *program) pruneRepository(c *cli.Context, r *repo.Repository, o repo.Pru
 		if report.Freed.Packs > 0 {
 			p.warn("%s of %s were deleted before the error; none of them was needed", termui.Size(report.Freed.Bytes), plural(int64(report.Freed.Packs), "pack"))
 		}
-		return err
+		return roomHint(err)
 	}
 	p.printPrune(report, o)
 	return nil
+}
+
+// roomHint says how to prune where the disk is full.
+func roomHint(err error) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	return &hintError{err, "make some 100 KiB of room, which every prune needs, and use --max-unused unlimited: then it writes nothing anew, and needs no more; nothing that was stored before is affected"}
 }
 
 func (p *program) runPrune(c *cli.Context, r *repo.Repository, o repo.PruneOptions) (*repo.PruneReport, error) {

@@ -67,7 +67,11 @@ func TestPruneDiskFull(t *testing.T) {
 	id := w.ids()[0]
 	fill(t, w.repo)
 	w.ok("prune", "--dry-run") // reading needs no room
-	sayFull(t, w.run("prune", "--yes"))
+	full := w.run("prune", "--yes")
+	sayFull(t, full)
+	if !strings.Contains(full.err, "100 KiB") || !strings.Contains(full.err, "--max-unused unlimited") {
+		t.Errorf("it does not say what helps: %s", full.err)
+	}
 	w.ok("snapshot", "--dry-run", w.src)
 	sayFull(t, w.run("forget", "--yes", "--allow-many", id))
 	if ids := w.ids(); !slices.Equal(ids, []string{id}) {
