@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/repo/config"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
@@ -120,4 +121,19 @@ func (r *Repository) OpenManifest(ctx context.Context, object []byte) (*Snapshot
 		return nil, err
 	}
 	return s, r.LoadBody(ctx, s)
+}
+
+// ClaimedHomes returns how many homes prune finds for one chunk that so many packs have, each
+// twice.
+func (r *Repository) ClaimedHomes(packs int) (n int, err error) {
+	p := &pruner{Repository: r}
+	for range packs {
+		in := new(prunedPack)
+		p.orphans = append(p.orphans, orphan{in: in}, orphan{in: in})
+	}
+	err = p.eachChunk(func(_ chunk.ID, homes []home) error {
+		n += len(homes)
+		return nil
+	})
+	return n, err
 }

@@ -142,6 +142,7 @@ type pruner struct {
 	orphans   []orphan
 	marks     marks
 	deltas    bool // there are chunks that are stored as deltas
+	chunks    int  // that eachChunk has come by, all calls together
 	again     int  // how often it has looked again
 
 	// planned are the packs that this run has condemned, and where they are counted;

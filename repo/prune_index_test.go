@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/pack"
@@ -66,4 +67,20 @@ func TestPruneOfAnIndexThatShrinks(t *testing.T) {
 	w.prune(repo.PruneOptions{})
 	w.has(w.stranger(admin), id, f)
 	w.isSound()
+}
+
+// A stolen key can name one chunk in very many packs. What that costs grows with their
+// number, and not with its square.
+func TestPruneManyHomes(t *testing.T) {
+	w := newRepository(t)
+	const packs = 500_000
+	began := time.Now()
+	n, err := w.stranger(admin).ClaimedHomes(packs)
+	w.must(err)
+	if n != packs {
+		t.Errorf("%d homes in %d packs", n, packs)
+	}
+	if took := time.Since(began); took > 20*time.Second { // it takes a part of a second; the square takes minutes
+		t.Errorf("it took %v", took)
+	}
 }

@@ -38,6 +38,8 @@ type prunedPack struct {
 	// Bytes of frames: all, those that a snapshot needs from this pack, and of these
 	// what no other pack could give.
 	all, live, sole int64
+
+	met int // number of the last chunk that eachChunk found in it
 }
 
 // isLive reports whether snapshots need the pack.
@@ -283,6 +285,7 @@ func (p *pruner) eachChunk(fn func(id chunk.ID, homes []home) error) error {
 		orphans  = p.orphans
 		nobody   = new(prunedPack) // whose word does not count
 	)
+	p.chunks++ // as the first one's ID may be that of no chunk
 	flush := func() error {
 		if len(homes) == 0 {
 			return nil
@@ -297,8 +300,10 @@ func (p *pruner) eachChunk(fn func(id chunk.ID, homes []home) error) error {
 				return err
 			}
 			id = e.ID
+			p.chunks++
 		}
-		if !slices.ContainsFunc(homes, func(h home) bool { return h.in == in }) {
+		if in.met != p.chunks {
+			in.met = p.chunks
 			homes = append(homes, home{e, in})
 		}
 		return nil
