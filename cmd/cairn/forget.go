@@ -334,7 +334,7 @@ func (p *program) carryOut(c *cli.Context, r *repo.Repository, f *forgetting, pl
 		if err := p.confirm(c, fmt.Sprintf("This forgets %s of %s.", plural(int64(len(ids)), "snapshot"), plural(int64(len(all)), "snapshot"))); err != nil {
 			return err
 		}
-		if _, err := r.Forget(c.Context, ids); err != nil {
+		if _, err := r.ForgetOf(c.Context, f.set, ids); err != nil {
 			return fmt.Errorf("forget: %w", err)
 		}
 	}
