@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -15,7 +16,9 @@ import (
 type blind struct {
 	*mem.Mem
 	isBlind bool
-	read    func()
+
+	mu   sync.Mutex
+	read func()
 }
 
 func (b *blind) List(ctx context.Context, prefix string) iter.Seq2[backend.Info, error] {
@@ -26,9 +29,14 @@ func (b *blind) List(ctx context.Context, prefix string) iter.Seq2[backend.Info,
 }
 
 func (b *blind) ReadAt(ctx context.Context, name string, p []byte, off int64) error {
-	if do := b.read; do != nil && (strings.HasPrefix(name, "data/") || strings.HasPrefix(name, "meta/")) {
+	if strings.HasPrefix(name, "data/") || strings.HasPrefix(name, "meta/") {
+		b.mu.Lock()
+		do := b.read
 		b.read = nil
-		do()
+		b.mu.Unlock()
+		if do != nil {
+			do()
+		}
 	}
 	return b.Mem.ReadAt(ctx, name, p, off)
 }
