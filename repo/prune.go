@@ -70,7 +70,7 @@ type PruneReport struct {
 	Damaged   []pack.ID // sorted
 	Recent    Amount    // packs that are left alone since a run may be about to use them
 	Cold      Amount    // packs that would go, but lie in cold storage
-	Later     Amount    // packs that no snapshot needs and that the next prune condemns: it were too many at once
+	Later     Amount    // packs that no snapshot needs, too many to condemn at once: the next prune does
 	// Unused is how many bytes of the packs that stay no snapshot needs.
 	Unused int64
 

@@ -14,15 +14,15 @@ import (
 
 // unverified returns the packs that snapshots need and for which the admin does not vouch,
 // as far as they are to be read.
-func (p *pruner) unverified() (todo []*prunedPack) {
+func (p *pruner) unverified() (unread []*prunedPack) {
 	for _, f := range p.packs {
 		if f.isLive() && !f.vouched && !f.recent && (!f.cold || p.opts.Cold) {
-			todo = append(todo, f)
+			unread = append(unread, f)
 		}
 	}
-	slices.SortFunc(todo, func(a, b *prunedPack) int { return a.id.Compare(b.id) })
+	slices.SortFunc(unread, func(a, b *prunedPack) int { return a.id.Compare(b.id) })
 	read := int64(0)
-	return slices.DeleteFunc(todo, func(f *prunedPack) bool {
+	return slices.DeleteFunc(unread, func(f *prunedPack) bool {
 		if p.opts.MaxVerify > 0 && read+f.size > p.opts.MaxVerify {
 			return true
 		}
@@ -34,12 +34,12 @@ func (p *pruner) unverified() (todo []*prunedPack) {
 // verify reads the packs that snapshots need and for which the admin does not vouch, and
 // signs for those that are good. From then on all writers share what is in them.
 func (p *pruner) verify(ctx context.Context) (err error) {
-	todo := p.unverified()
+	unread := p.unverified()
 	segments := newSegments(p.Repository)
 	known := p.openVerified()
 	defer func() { err = errors.Join(err, known.save()) }()
-	for n, f := range todo {
-		p.progress("packs of other writers", int64(n), int64(len(todo)))
+	for n, f := range unread {
+		p.progress("packs of other writers", int64(n), int64(len(unread)))
 		if err := p.countersign(ctx, f, known, segments); err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (p *pruner) supersede(ctx context.Context, stored map[pack.ID]int64, going 
 	if err != nil {
 		return err
 	}
-	var todo []*segmentClaims
+	var replace []*segmentClaims
 	small, err := p.claimless(claims, listed)
 	if err != nil {
 		return err
@@ -47,21 +47,21 @@ func (p *pruner) supersede(ctx context.Context, stored map[pack.ID]int64, going 
 		case s.foreign:
 			// Its signer relies on what it says, and nobody else should.
 		case s.dead:
-			todo = append(todo, s)
+			replace = append(replace, s)
 		case s.stays <= smallSegment:
 			small = append(small, s)
 		}
 	}
 	if len(small) > maxSmall {
-		todo = append(todo, small...)
+		replace = append(replace, small...)
 	}
-	if len(todo) == 0 {
+	if len(replace) == 0 {
 		return nil
 	}
-	slices.SortFunc(todo, func(a, b *segmentClaims) int { return a.id.Compare(b.id) })
+	slices.SortFunc(replace, func(a, b *segmentClaims) int { return a.id.Compare(b.id) })
 	writers := newSegments(p.Repository)
-	for n, s := range todo {
-		p.progress("index segments", int64(n), int64(len(todo)))
+	for n, s := range replace {
+		p.progress("index segments", int64(n), int64(len(replace)))
 		if err := p.replaceSegment(ctx, s, staying{stored, going}, listed, writers); err != nil {
 			return err
 		}
