@@ -99,7 +99,7 @@ func TestRunPrune(t *testing.T) {
 		{"careless", `prune() { for d in "$REPO"/*; do [ ! -e "$d/forgotten" ] || rm -rf "$d/tree"; done; echo x >"$REPO/00003/tree/000/007.bin"; }`, "restored something else"},
 		{"failing", `prune() { echo no space >&2; exit 1; }`, "no space"},
 		{"unsound", `check() { echo damage >&2; exit 13; }`, "damage"},
-		{"without what came beside", `prune() { for d in "$REPO"/*; do [ ! -e "$d/forgotten" ] || rm -rf "$d/tree"; done; rm -rf "$REPO/00004/tree/000"; }`, "restored something else"},
+		{"without what came beside", `restore() { mkdir -p "$TARGET${SOURCE%/*}" && cp -a "$REPO/$1/tree" "$TARGET$SOURCE" && { [ "$1" != 00004 ] || rm -r "$TARGET$SOURCE/000"; }; }`, "restored something else"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			res := runHoarder(t, c.change, c.want, func(cfg *config) (*workloadResult, error) {
