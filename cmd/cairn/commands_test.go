@@ -148,7 +148,8 @@ func TestEveryCommandHasAUsage(t *testing.T) {
 	}
 }
 
-var varying = regexp.MustCompile(`in [0-9.]+m?s`)
+// varying are durations and times of day.
+var varying = regexp.MustCompile(`[0-9.]+m?s( ago)?|[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}`)
 
 // Global options work before and after the command, options before and after
 // arguments.
