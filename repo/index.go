@@ -52,6 +52,9 @@ func (r *Repository) loadIndex(ctx context.Context, bad func(name string, err er
 
 func (r *Repository) loadIndexOnce(ctx context.Context, bad func(name string, err error)) error {
 	number := r.loads.begun.Add(1)
+	if err := r.openIndex(); err != nil {
+		return err
+	}
 	stored, err := r.listSegments(ctx, bad)
 	if err != nil {
 		return err
@@ -359,6 +362,9 @@ func (r *Repository) places(dst []index.Place, id chunk.ID) ([]index.Place, erro
 // lookup asks the local index. If it was found damaged, it is filled again.
 func (r *Repository) lookup(dst []index.Place, id chunk.ID) ([]index.Place, error) {
 	n := len(dst)
+	if err := r.openIndex(); err != nil {
+		return dst, err
+	}
 	for try := 0; ; try++ {
 		dst, err := r.index().AppendPlaces(dst[:n], id)
 		if !errors.Is(err, index.ErrLost) || try == 2 {

@@ -56,8 +56,17 @@ func (r *Repository) pin(generation uint64) error {
 	return r.tolerate(err)
 }
 
-// openIndex opens the local index.
+// openIndex opens the local index, unless that was done: what needs no chunk can do without,
+// and it takes a while where there are thousands of segments.
 func (r *Repository) openIndex() error {
+	if r.index() != nil {
+		return nil
+	}
+	r.opening.Lock()
+	defer r.opening.Unlock()
+	if r.index() != nil {
+		return nil
+	}
 	l, err := index.OpenLocal(r.cache.Path("index.bolt"), r.id, index.Options{})
 	if err != nil {
 		return r.moveIndex(nil, err)
@@ -66,7 +75,7 @@ func (r *Repository) openIndex() error {
 	return nil
 }
 
-// index returns the local index.
+// index returns the local index, which loadIndex and lookup open.
 func (r *Repository) index() *index.Local { return r.local.Load() }
 
 // indexError is an error of the local index, and not of the storage that it is

@@ -94,11 +94,12 @@ type Repository struct {
 	private *seal.PrivateKey // nil if the key is write-only
 	signing ed25519.PrivateKey
 
-	cache  *cache.Dir
-	local  atomic.Pointer[index.Local] // see index
-	known  atomic.Pointer[knownManifests]
-	moving sync.Mutex // held while the local index is moved
-	spare  string     // the folder that it was moved to, if it was
+	cache   *cache.Dir
+	local   atomic.Pointer[index.Local] // see index
+	known   atomic.Pointer[knownManifests]
+	opening sync.Mutex // held while the local index is opened
+	moving  sync.Mutex // held while the local index is moved
+	spare   string     // the folder that it was moved to, if it was
 
 	decoder *pack.Decoder
 	hashers map[seal.Place]*chunk.Hasher
@@ -179,10 +180,8 @@ func (r *Repository) use(slot config.Slot, bundle *seal.Bundle) error {
 		}
 	}
 	r.adopt(r.config, r.ring)
-	if r.decoder, err = pack.NewDecoder(r.opts.Goroutines); err != nil {
-		return err
-	}
-	return r.openIndex()
+	r.decoder, err = pack.NewDecoder(r.opts.Goroutines)
+	return err
 }
 
 // adopt makes a config and the keys that it gives this slot the ones to work
