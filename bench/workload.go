@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cairn-backup/cairn/bench/corpus"
 )
 
 // A workload is either a tree of files, or something else to be measured.
@@ -184,12 +186,11 @@ var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // write them, of names that recur and numbers that do not. zstd makes a third of
 // a tar of them, and nearly half of each alone.
 func makeSmall(ctx context.Context, root string, files int) error {
-	words := vocabulary()
 	var b bytes.Buffer
 	for n := range files {
 		r := rand.New(rand.NewPCG(2, uint64(n)))
 		b.Reset()
-		writeRecords(&b, r, words, n)
+		writeRecords(&b, r, n)
 		name := filepath.Join(root, fmt.Sprintf("%02d/%02d/%06d.json", n/10_000, n/200%50, n))
 		if err := writeGenerated(name, b.Bytes(), n%200 == 0); err != nil {
 			return err
@@ -201,27 +202,9 @@ func makeSmall(ctx context.Context, root string, files int) error {
 	return nil
 }
 
-// vocabulary makes words that look like words.
-func vocabulary() []string {
-	r := rand.New(rand.NewPCG(1, 1))
-	words := make([]string, 4000)
-	for i := range words {
-		var w []byte
-		for range 1 + r.IntN(4) {
-			w = append(w, "bcdfghklmnprstvw"[r.IntN(16)], "aeiou"[r.IntN(5)])
-			if r.IntN(3) == 0 {
-				w = append(w, "lmnrst"[r.IntN(6)])
-			}
-		}
-		words[i] = string(w)
-	}
-	return words
-}
-
 // writeRecords writes one file's text to b.
-func writeRecords(b *bytes.Buffer, r *rand.Rand, words []string, n int) {
-	zipf := rand.NewZipf(r, 1.1, 3, uint64(len(words)-1))
-	word := func() string { return words[zipf.Uint64()] }
+func writeRecords(b *bytes.Buffer, r *rand.Rand, n int) {
+	word := corpus.NewProse(r).Word
 	size := 1160 + r.IntN(1840)
 	for i := 0; b.Len() < size; i++ {
 		fmt.Fprintf(b, `{"id": %d, "time": %d, "user": "%s.%s", "state": "%s", "key": "%08x", "text": "`,
