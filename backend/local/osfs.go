@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-backup/cairn/internal/vfs"
@@ -29,7 +31,7 @@ func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (vfs.File, error) 
 func (osFS) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
 // ReadDir asks for each file by its name in the open directory, which takes half
-// the time of lstat(2) with whole paths: 0.1 s for 30,000 files.
+// the time of lstat(2) with whole paths, and for many of them at once in a large one.
 func (osFS) ReadDir(path string) ([]vfs.Entry, error) {
 	d, err := os.Open(path)
 	if err != nil {
@@ -40,20 +42,44 @@ func (osFS) ReadDir(path string) ([]vfs.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := make([]vfs.Entry, 0, len(names))
-	for _, n := range names {
-		e := vfs.Entry{Name: n.Name(), Kind: vfs.Directory}
-		if !n.IsDir() {
-			if e, err = statAt(d, n.Name()); err == unix.ENOENT || err == unix.ELOOP {
-				continue
-			}
-			if err != nil {
-				return nil, &fs.PathError{Op: "stat", Path: path + "/" + n.Name(), Err: err}
-			}
-		}
-		entries = append(entries, e)
+	entries := make([]vfs.Entry, len(names))
+	var g errgroup.Group
+	g.SetLimit(statters)
+	for at := 0; at < len(names); at += statsInTurn {
+		g.Go(func() error { return statAll(d, names[at:], entries[at:min(at+statsInTurn, len(names))]) })
 	}
-	return entries, nil
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(entries, func(e vfs.Entry) bool { return e.Name == "" }), nil
+}
+
+// How many goroutines ask for the files of a large directory, and how many files one of them
+// takes in turn. More of them would help on a network's file system only.
+const (
+	statters    = 4
+	statsInTurn = 1024
+)
+
+// statAll fills entries with what has the first of names in an open directory. An entry of
+// what is gone stays empty.
+func statAll(d *os.File, names []fs.DirEntry, entries []vfs.Entry) error {
+	for i := range entries {
+		name := names[i].Name()
+		if names[i].IsDir() {
+			entries[i] = vfs.Entry{Name: name, Kind: vfs.Directory}
+			continue
+		}
+		e, err := statAt(d, name)
+		if err == unix.ENOENT || err == unix.ELOOP {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "stat", Path: d.Name() + "/" + name, Err: err}
+		}
+		entries[i] = e
+	}
+	return nil
 }
 
 // statAt describes what has a name in an open directory.

@@ -316,8 +316,9 @@ func (p *program) open(c *cli.Context) (*repo.Repository, error) {
 		return nil, err
 	}
 	r, err := repo.Open(c.Context, repo.Options{Storage: b, Secrets: secrets, Cache: cacheDir(c), Observer: p.observer()})
-	// Argon2id has used, and freed, as much memory as everything else together.
-	debug.FreeOSMemory()
+	// Argon2id has used, and freed, as much memory as everything else together. To
+	// give it back need not be waited for.
+	go debug.FreeOSMemory()
 	return r, cacheProblem(err, cacheDir(c))
 }
 
