@@ -75,8 +75,12 @@ type Params struct {
 // DefaultParams returns FastCDC with chunks of 256 KiB to 4 MiB, 1 MiB on
 // average: small enough that a change in a large file costs little, and large
 // enough that a terabyte has a million chunks to keep in an index.
-func DefaultParams() Params {
-	return Params{Algorithm: FastCDC, Min: 256 << 10, Avg: 1 << 20, Max: 4 << 20}
+func DefaultParams() Params { return ParamsOf(FastCDC, 1<<20) }
+
+// ParamsOf returns parameters for chunks of avg bytes on average, with a fourth of
+// that at least and four times as much at most.
+func ParamsOf(a Algorithm, avg int) Params {
+	return Params{Algorithm: a, Min: avg / 4, Avg: avg, Max: 4 * avg}
 }
 
 // Validate reports what is wrong with p: an unknown algorithm, sizes outside

@@ -133,6 +133,9 @@ func (p *Params) setDefaults() error {
 	if err := p.Chunker.Validate(); err != nil {
 		return err
 	}
+	if p.Chunker.Max > pack.MaxChunk {
+		return fmt.Errorf("chunker: maximum of %d bytes is too large: a pack takes chunks of up to %d", p.Chunker.Max, pack.MaxChunk)
+	}
 	if p.Compression == 0 {
 		p.Compression = pack.Fastest
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/cairn-backup/cairn/backend/faulty"
 	"github.com/cairn-backup/cairn/backend/local"
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/seal"
 )
@@ -79,6 +82,19 @@ func TestInitNeedsLock(t *testing.T) {
 	p.Lock = nil
 	if _, err := repo.Init(t.Context(), w.options(w.storage, "", ""), p); err == nil {
 		t.Error("a repository without a key")
+	}
+	if names := w.names(""); len(names) > 0 {
+		t.Errorf("left %q behind", names)
+	}
+}
+
+// A pack would take none of its larger chunks.
+func TestInitRefusesLargeChunks(t *testing.T) {
+	w := newWorld(t)
+	p := params()
+	p.Chunker = chunk.ParamsOf(chunk.FastCDC, pack.MaxChunk/2)
+	if _, err := repo.Init(t.Context(), w.options(w.storage, "", ""), p); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("made a repository with chunks of up to %d bytes: %v", p.Chunker.Max, err)
 	}
 	if names := w.names(""); len(names) > 0 {
 		t.Errorf("left %q behind", names)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,6 +19,7 @@ func (p *program) initCommand() *cli.Command {
 		Usage: "make a repository",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "chunker", Value: "fastcdc", Usage: "`ALGORITHM` that cuts contents: fastcdc, fastcdc-prf (slower, its cuts tell less) or rabin"},
+			&cli.StringFlag{Name: "chunk-size", Value: "1MiB", Usage: "`SIZE` of chunks on average, from 16KiB to 4MiB"},
 			&cli.StringFlag{Name: "compression", Value: "fastest", Usage: "`LEVEL` of zstd: fastest, default or better"},
 			&cli.StringFlag{Name: "recipient", Usage: "make the first key for `RECIPIENT` instead of a passphrase"},
 		},
@@ -33,6 +35,9 @@ func (p *program) init(c *cli.Context) error {
 	var err error
 	if params.Chunker.Algorithm, err = chunk.ParseAlgorithm(c.String("chunker")); err != nil {
 		return usagef("--chunker: %v", err)
+	}
+	if params.Chunker, err = chunkerParams(params.Chunker.Algorithm, c.String("chunk-size")); err != nil {
+		return usagef("--chunk-size: %v", err)
 	}
 	if params.Compression, err = pack.ParseCompression(c.String("compression")); err != nil {
 		return usagef("--compression: %v", err)
@@ -64,4 +69,32 @@ key now and keep it where this machine's fate can't reach it:
 `, shellWord(b.String()))
 	}
 	return nil
+}
+
+// minChunkSize is the least average size that a repository is made with, in bytes: with
+// smaller chunks the index would be a large part of it.
+const minChunkSize = 16 << 10
+
+// chunkerParams are the parameters for an average size as users write it.
+func chunkerParams(a chunk.Algorithm, size string) (chunk.Params, error) {
+	avg, err := termui.ParseSize(size)
+	if err != nil {
+		return chunk.Params{}, err
+	}
+	if avg < minChunkSize || avg > pack.MaxChunk/4 {
+		return chunk.Params{}, fmt.Errorf("chunks of %s on average: choose from %s to %s", size, sizeOption(minChunkSize), sizeOption(pack.MaxChunk/4))
+	}
+	params := chunk.ParamsOf(a, int(avg))
+	return params, params.Validate()
+}
+
+// sizeOption is a size as an option that means exactly that.
+func sizeOption(n int) string {
+	switch {
+	case n%(1<<20) == 0:
+		return fmt.Sprintf("%dMiB", n>>20)
+	case n%(1<<10) == 0:
+		return fmt.Sprintf("%dKiB", n>>10)
+	}
+	return strconv.Itoa(n)
 }
