@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/internal/gitignore"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
@@ -67,8 +68,11 @@ type Options struct {
 	DryRun bool
 
 	Compression pack.Compression // zero: the repository's
-	Now         func() time.Time // nil: time.Now
-	Observer    Observer
+	// Splitter cuts contents in place of the repository's, if it isn't nil. What others
+	// cut is then hardly found again: it is for measuring.
+	Splitter chunk.Splitter
+	Now      func() time.Time // nil: time.Now
+	Observer Observer
 }
 
 // Observer has callbacks for what happens to single items. They are called

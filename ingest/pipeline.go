@@ -150,9 +150,11 @@ func newPipeline(s *session) (*pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	split, err := s.repo.Splitter()
-	if err != nil {
-		return nil, err
+	split := s.opts.Splitter
+	if split == nil {
+		if split, err = s.repo.Splitter(); err != nil {
+			return nil, err
+		}
 	}
 	p := &pipeline{
 		session: s, keys: keys, split: split,
