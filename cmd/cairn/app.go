@@ -178,7 +178,7 @@ func (p *program) app() *cli.App {
 	}
 	app.Commands = []*cli.Command{
 		p.initCommand(), p.snapshotCommand(), p.snapshotsCommand(), p.lsCommand(), p.catCommand(), p.findCommand(), p.diffCommand(), p.restoreCommand(),
-		p.checkCommand(), p.forgetCommand(), p.pruneCommand(), p.repairCommand(), p.statsCommand(), p.keyCommand(), p.completionCommand(), p.manCommand(), p.versionCommand(), p.helpCommand(),
+		p.checkCommand(), p.forgetCommand(), p.pruneCommand(), p.repairCommand(), p.statsCommand(), p.benchCommand(), p.keyCommand(), p.completionCommand(), p.manCommand(), p.versionCommand(), p.helpCommand(),
 	}
 	app.HideHelpCommand = true
 	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usagef("%s", plainUsage(err)) }

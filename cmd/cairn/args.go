@@ -29,7 +29,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	for i := 0; i < len(words); i++ {
 		w := words[i]
 		if w == "--" {
-			rest = append(rest, words[i+1:]...)
+			rest = append(rest, noCommands(path, rest, words[i+1:])...)
 			break
 		}
 		if len(w) < 2 || w[0] != '-' {
@@ -82,7 +82,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	case version:
 		path, local, rest = []*cli.Command{findCommand(app.Commands, "version")}, nil, nil
 	}
-	if len(rest) > 0 && (len(path) == 0 || len(path[len(path)-1].Subcommands) > 0) {
+	if len(rest) > 0 && (len(path) == 0 || needsCommand(path[len(path)-1])) {
 		return nil, noCommand(app, path, rest[0])
 	}
 	arranged := append([]string{args[0]}, global...)
@@ -94,6 +94,19 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		arranged = append(append(arranged, "--"), rest...)
 	}
 	return arranged, nil
+}
+
+// needsCommand reports whether a command does nothing without a subcommand. That of the
+// others (bench) have one takes nothing but paths.
+func needsCommand(c *cli.Command) bool { return len(c.Subcommands) > 0 && c.ArgsUsage == "" }
+
+// noCommands keeps urfave/cli from taking the first argument for a subcommand where -- said
+// that it is none: it is a path of that name.
+func noCommands(path []*cli.Command, before, args []string) []string {
+	if len(path) == 0 || len(before) > 0 || len(args) == 0 || findCommand(path[len(path)-1].Subcommands, args[0]) == nil || needsCommand(path[len(path)-1]) {
+		return args
+	}
+	return append([]string{"./" + args[0]}, args[1:]...)
 }
 
 // noCommand is the error for a word in the place of a command.

@@ -88,6 +88,12 @@ var usages = []usage{
 	}},
 	{command: "prune", changes: true, prepare: fixed([]string{"--yes", "--max-unused", "0", "--wait"})},
 	{command: "stats", data: true, prepare: fixed([]string{"--host", "alpha"})},
+	// What they print is never the same.
+	{command: "bench", changes: true, data: true, prepare: func(w *world) ([]string, []string) {
+		return []string{"--chunker", "fastcdc", "--chunk-size=64KiB,1MiB", "--compression", "fastest", "--prefer=size", "--all"}, []string{w.src}
+	}},
+	{command: "bench primitives", changes: true, data: true, prepare: fixed([]string{"--time", "0s"})},
+	{command: "bench repo", changes: true, data: true, prepare: fixed([]string{"--count", "2", "--size=1MiB", "--time", "1s"})},
 	{command: "key list", data: true, prepare: fixed(nil)},
 	{command: "key add", changes: true, slow: true, prepare: func(w *world) ([]string, []string) {
 		return []string{"--new-password-file", w.write("pw", "secret\n"), "--label", "spare"}, nil
@@ -131,9 +137,8 @@ func (u usage) prepared(t *testing.T) (w *world, options, args []string) {
 
 func leaves(commands []*cli.Command, prefix string) (names []string) {
 	for _, c := range commands {
-		if len(c.Subcommands) > 0 {
-			names = append(names, leaves(c.Subcommands, prefix+c.Name+" ")...)
-		} else {
+		names = append(names, leaves(c.Subcommands, prefix+c.Name+" ")...)
+		if !needsCommand(c) {
 			names = append(names, prefix+c.Name)
 		}
 	}
@@ -248,6 +253,7 @@ func TestJSONOfFailures(t *testing.T) {
 	for _, line := range []string{
 		"", "nonsense", "key", "key nonsense", "ls", "ls zz", "ls 00000000", "cat latest", "cat latest:/nowhere", "cat --bad", "diff a", "find [",
 		"restore latest", "restore latest --target x --overwrite sometimes", "check --read-data=0%", "key remove 00000000", "snapshot", "snapshot /nowhere",
+		"bench", "bench /nowhere", "bench . --prefer x", "bench repo x", "bench primitives x", "init --chunk-size 1",
 		"snapshots --latest x", "snapshots --latest 0", "man nonsense", "completion nonsense", "help nonsense", "--repo /nowhere snapshots", "--limit-upload x stats",
 	} {
 		for _, args := range [][]string{append(strings.Fields(line), "--json"), append([]string{"--json"}, strings.Fields(line)...)} {
@@ -292,6 +298,12 @@ func TestArrange(t *testing.T) {
 		"check --read-data 5%":            "check --read-data=100% -- 5%",
 		"check --read-data=5%":            "check --read-data=5%",
 		"key --yes remove":                "!no option --yes",
+		"key xyz":                         "!no command",
+		"bench a --all b":                 "bench --all -- a b",
+		"bench primitives":                "bench primitives",
+		"bench a primitives":              "bench -- a primitives",
+		"bench -- primitives repo":        "bench -- ./primitives repo",
+		"bench --all -- x":                "bench --all -- x",
 		"key remove --yes abcd -r x":      "-r x key remove --yes -- abcd",
 		"-h ls":                           "ls --help",
 		"ls -lRx a":                       "!no option -lRx",

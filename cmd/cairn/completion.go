@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cairn-backup/cairn/backend/open"
+	"github.com/cairn-backup/cairn/bench/tune"
 	"github.com/cairn-backup/cairn/retention"
 )
 
@@ -192,6 +193,8 @@ func (l commandLine) values(ctx context.Context, option string) []string {
 		return []string{"fastcdc", "fastcdc-prf", "rabin"}
 	case "compression":
 		return []string{"fastest", "default", "better"}
+	case "prefer":
+		return []string{tune.Balance.String(), tune.Speed.String(), tune.Size.String()}
 	case "overwrite":
 		return []string{"always", "if-changed", "if-newer", "never"}
 	case "preset":

@@ -111,7 +111,7 @@ func commandPage(app *cli.App, cmd *cli.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH CAIRN\\-%s 1\n.SH NAME\ncairn %s \\- %s\n", strings.ToUpper(cmd.Name), cmd.Name, roff(cmd.Usage))
 	args := cmd.ArgsUsage
-	if len(cmd.Subcommands) > 0 {
+	if needsCommand(cmd) {
 		args = "COMMAND [options]"
 	}
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B cairn\n[global options]\n.B %s\n[options] %s\n", cmd.Name, roff(args))

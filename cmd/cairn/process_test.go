@@ -196,6 +196,8 @@ func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
 		"sn":                          "snapshot snapshots",
 		"key pa":                      "passwd",
+		"bench pri":                   "primitives",
+		"bench x --prefer s":          "speed size",
 		"key add --wri":               "--write-only",
 		"snapshots --la":              "--latest",
 		"restore x --over":            "--overwrite",
