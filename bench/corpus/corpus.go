@@ -4,7 +4,9 @@
 package corpus
 
 import (
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"sync"
 )
 
@@ -27,16 +29,32 @@ var Words = sync.OnceValue(func() []string {
 })
 
 // Prose draws words as often as they occur in a language: the n-th most common one with a
-// probability of about 1/n (Zipf's law). It is not for concurrent use.
-type Prose struct{ zipf *rand.Zipf }
+// probability of about n to the power of -1.1 (Zipf's law). It is not for concurrent use.
+type Prose struct{ r *rand.Rand }
 
 // NewProse returns a Prose that draws from r.
-func NewProse(r *rand.Rand) Prose {
-	return Prose{rand.NewZipf(r, 1.1, 3, uint64(len(Words())-1))}
-}
+func NewProse(r *rand.Rand) Prose { return Prose{r} }
+
+// shares are the probabilities of the words, added up, as integers: a float is not the same on
+// every processor.
+var shares = sync.OnceValue(func() []uint64 {
+	sums := make([]uint64, len(Words()))
+	var sum uint64
+	for i := range sums {
+		n := uint64(i + 3)
+		// n^0.1 is about 1 + 0.108 log2(n) up to some thousand.
+		sum += 1 << 40 / (n * uint64(1000+108*(bits.Len64(n)-1)))
+		sums[i] = sum
+	}
+	return sums
+})
 
 // Word returns the next word.
-func (p Prose) Word() string { return Words()[p.zipf.Uint64()] }
+func (p Prose) Word() string {
+	sums := shares()
+	i, _ := slices.BinarySearch(sums, p.r.Uint64N(sums[len(sums)-1])+1)
+	return Words()[i]
+}
 
 // Append appends n words to b, with a space between two.
 func (p Prose) Append(b []byte, n int) []byte {
