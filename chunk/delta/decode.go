@@ -2,6 +2,7 @@ package delta
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -15,133 +16,108 @@ const MaxBases = 2
 // extended slice. raw is the length of the target in bytes, bases are those
 // that Encode was given, in the same order. dst must not overlap the others.
 //
-// Deltas are taken from storage: whatever delta and bases hold, Decode appends
-// exactly raw bytes or returns an error that wraps seal.ErrDamaged, in time
-// linear in the lengths of delta and raw, and allocates nothing but to let dst
-// grow by raw. Which deltas are good is in docs/format.md. That the target is
-// the right one only its ID can say. Decode may be called concurrently. It
-// panics if there are more than MaxBases bases.
+// Deltas come from storage: whatever delta and bases hold, Decode appends
+// exactly raw bytes or returns dst and an error that wraps seal.ErrDamaged. It
+// takes time linear in the lengths of delta and raw, and no memory but to let
+// dst grow by raw. Which deltas are good is in docs/format.md, section 6. That
+// the target is the right one, only its ID can say. Decode may be called
+// concurrently. It panics if there are more than MaxBases bases.
 func Decode(dst, delta []byte, raw int, bases ...[]byte) ([]byte, error) {
-	d := decoder{space: newSpace(bases), raw: raw}
-	if err := d.split(delta); err != nil {
-		return dst, fmt.Errorf("delta is %w: %w", seal.ErrDamaged, err)
-	}
-	out, err := d.run(slices.Grow(dst, raw))
+	d := decoder{space: newSpace(bases), delta: delta}
+	out, err := d.run(slices.Grow(dst, raw), raw)
 	if err != nil {
-		return dst, fmt.Errorf("delta is %w: %w", seal.ErrDamaged, err)
+		return dst, fmt.Errorf("delta of %d bytes is %w: %w", len(delta), seal.ErrDamaged, err)
 	}
 	return out, nil
 }
 
 // decoder carries out one delta.
 type decoder struct {
-	space
-	raw    int
-	copies int
-
-	// What is left of the delta's four parts. The first three have a number
-	// for each copy.
-	inserts, lengths, offsets, literals []byte
+	space space
+	delta []byte // what is left of it
+	end   int    // of the last copy
 }
 
-// split finds the parts of a delta.
-func (d *decoder) split(delta []byte) error {
-	n, rest, err := uvarint(delta)
-	if err != nil {
-		return err
-	}
-	// Each copy takes three bytes or more, and makes one byte or more.
-	if n > uint64(len(rest)/3) || n > uint64(d.raw) {
-		return fmt.Errorf("%d copies in %d bytes for a chunk of %d", n, len(rest), d.raw)
-	}
-	d.copies = int(n)
-	for _, part := range []*[]byte{&d.inserts, &d.lengths, &d.offsets} {
-		size, ok := numbers(rest, d.copies)
-		if !ok {
-			return errCutOff
-		}
-		*part, rest = rest[:size], rest[size:]
-	}
-	d.literals = rest
-	return nil
-}
-
-// numbers returns how many bytes n numbers at the front of p take.
-func numbers(p []byte, n int) (size int, ok bool) {
-	for ; n > 0; n-- {
-		for {
-			if size == len(p) {
-				return 0, false
-			}
-			size++
-			if p[size-1] < 0x80 {
-				break
-			}
-		}
-	}
-	return size, true
-}
-
-// run appends the target to dst, which has room for it.
-func (d *decoder) run(dst []byte) ([]byte, error) {
-	left := uint64(d.raw)
-	end := int64(0) // of the last copy
-	for i := range d.copies {
-		insert, length, step, err := d.next()
-		switch {
-		case err != nil:
+// run appends the target to dst, which has room for its raw bytes.
+func (d *decoder) run(dst []byte, raw int) ([]byte, error) {
+	for first := true; raw > 0; first = false {
+		literals, err := d.insert(raw)
+		if err != nil {
 			return nil, err
-		case insert > left || insert > uint64(len(d.literals)):
-			return nil, fmt.Errorf("insert of %d bytes is too long", insert)
-		case i > 0 && insert == 0 && step == 0:
-			return nil, fmt.Errorf("a copy goes on where the last one ended")
-		case length == 0 || length > left-insert:
-			return nil, fmt.Errorf("copy of %d bytes with %d to make", length, left-insert)
 		}
-		from := end + step // no overflow: |step| < 2^62
-		if from < 0 || from > d.size() || int64(length) > d.size()-from {
-			return nil, fmt.Errorf("copy of %d bytes from %d of %d", length, from, d.size())
+		dst = append(dst, literals...)
+		if raw -= len(literals); raw == 0 {
+			break
 		}
-		dst = append(dst, d.literals[:insert]...)
-		d.literals = d.literals[insert:]
-		dst = d.appendTo(dst, int(from), int(length))
-		end = from + int64(length)
-		left -= insert + length
+		last := d.end
+		at, n, err := d.copy(raw)
+		if err != nil {
+			return nil, err
+		}
+		if len(literals) == 0 && at == last && !first {
+			return nil, errors.New("a copy goes on where the last one ended")
+		}
+		dst = d.space.appendTo(dst, at, n)
+		raw -= n
 	}
-	if uint64(len(d.literals)) != left {
-		return nil, fmt.Errorf("%d literals are left for %d bytes", len(d.literals), left)
+	if len(d.delta) > 0 {
+		return nil, fmt.Errorf("%d bytes too many", len(d.delta))
 	}
-	return append(dst, d.literals...), nil
+	return dst, nil
 }
 
-// next takes the three numbers of the next copy: how many literals go before
-// it, its length, and where it begins, relative to the end of the last one.
-func (d *decoder) next() (insert, length uint64, step int64, err error) {
-	if insert, d.inserts, err = uvarint(d.inserts); err != nil {
-		return 0, 0, 0, err
+// insert takes the literals before a copy or the end. At most raw bytes are
+// left to make.
+func (d *decoder) insert(raw int) ([]byte, error) {
+	n, err := d.number()
+	switch {
+	case err != nil:
+		return nil, err
+	case n > uint64(raw):
+		return nil, fmt.Errorf("%d literals for the last %d bytes", n, raw)
+	case n > uint64(len(d.delta)):
+		return nil, errCutOff
 	}
-	if length, d.lengths, err = uvarint(d.lengths); err != nil {
-		return 0, 0, 0, err
-	}
-	var zigzag uint64
-	zigzag, d.offsets, err = uvarint(d.offsets)
-	return insert, length, int64(zigzag>>1) ^ -int64(zigzag&1), err
+	literals := d.delta[:n]
+	d.delta = d.delta[n:]
+	return literals, nil
 }
 
-var (
-	errCutOff = fmt.Errorf("cut off")
-	errNumber = fmt.Errorf("a number is too large or not in its shortest form")
-)
+// copy takes a copy of n bytes from position at. At most raw bytes are left to
+// make.
+func (d *decoder) copy(raw int) (at, n int, err error) {
+	length, err := d.number()
+	if err != nil {
+		return 0, 0, err
+	}
+	zigzag, err := d.number()
+	if err != nil {
+		return 0, 0, err
+	}
+	if length == 0 || length > uint64(raw) {
+		return 0, 0, fmt.Errorf("copy of %d bytes for the last %d", length, raw)
+	}
+	// A step has 62 bits and a sign, so the sum does not overflow.
+	from := int64(d.end) + (int64(zigzag>>1) ^ -int64(zigzag&1))
+	size := int64(d.space.size())
+	if from < 0 || from > size || int64(length) > size-from {
+		return 0, 0, fmt.Errorf("copy of %d bytes from %d, of %d", length, from, size)
+	}
+	d.end = int(from) + int(length)
+	return int(from), int(length), nil
+}
 
-// uvarint takes a number below 2^63 in its shortest LEB128 form from the front
-// of p.
-func uvarint(p []byte) (uint64, []byte, error) {
-	v, n := binary.Uvarint(p)
+var errCutOff = errors.New("it is cut off")
+
+// number takes a number below 2^63 in its shortest LEB128 form.
+func (d *decoder) number() (uint64, error) {
+	v, n := binary.Uvarint(d.delta)
 	switch {
 	case n == 0:
-		return 0, nil, errCutOff
-	case n < 0 || v>>63 != 0 || n > 1 && p[n-1] == 0:
-		return 0, nil, errNumber
+		return 0, errCutOff
+	case n < 0 || v>>63 != 0 || n > 1 && d.delta[n-1] == 0:
+		return 0, errors.New("a number is too large or not in its shortest form")
 	}
-	return v, p[n:], nil
+	d.delta = d.delta[n:]
+	return v, nil
 }

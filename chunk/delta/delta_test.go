@@ -48,7 +48,7 @@ func FuzzRoundTrip(f *testing.F) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte{1, 1, 2, 0, 'x'}, uint16(3), []byte("ab"), []byte("cd"))
+	f.Add([]byte{1, 'x', 2, 0}, uint16(3), []byte("ab"), []byte("cd"))
 	f.Fuzz(func(t *testing.T, d []byte, raw uint16, first, second []byte) {
 		got, err := delta.Decode(nil, d, int(raw), first, second)
 		if err != nil {
