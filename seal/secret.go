@@ -11,6 +11,8 @@ import (
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/crypto/argon2"
+
+	"github.com/cairn-backup/cairn/internal/prefault"
 )
 
 // Passphrase locks and unlocks slots with a passphrase through Argon2id (RFC
@@ -74,6 +76,7 @@ func parsePassphraseParams(p []byte) Cost {
 }
 
 func (p Passphrase) material(salt []byte, c Cost) [32]byte {
+	prefault.Heap(int(c.Memory) << 10)
 	return [32]byte(argon2.IDKey(p.Text, salt, c.Passes, c.Memory, c.Lanes, 32))
 }
 
