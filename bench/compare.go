@@ -27,6 +27,29 @@ func compareTrees(want, got string) error {
 	return errors.New(strings.Join(c.found, "\n"))
 }
 
+// compareFiles says that a file differs from another one in its contents.
+func compareFiles(want, got string) error {
+	w, err := os.Stat(want)
+	if err != nil {
+		return err
+	}
+	g, err := os.Stat(got)
+	if err != nil {
+		return err
+	}
+	if w.Size() != g.Size() {
+		return fmt.Errorf("%s: %d bytes, not %d", got, g.Size(), w.Size())
+	}
+	var c comparison
+	if err := c.compareContents(want, got); err != nil {
+		return err
+	}
+	if len(c.found) > 0 {
+		return errors.New(c.found[0])
+	}
+	return nil
+}
+
 var errEnough = errors.New("enough differences")
 
 type inode struct{ device, number uint64 }

@@ -22,6 +22,14 @@ type usage struct {
 	PeakRSS  int64   `json:"peak_rss_bytes"`  // the resident peaks of its processes, added up
 }
 
+// add is what both steps took, one after the other.
+func (u usage) add(v usage) usage {
+	return usage{
+		Wall: seconds{u.Wall.Duration + v.Wall.Duration}, CPU: seconds{u.CPU.Duration + v.CPU.Duration},
+		PeakAnon: max(u.PeakAnon, v.PeakAnon), PeakRSS: max(u.PeakRSS, v.PeakRSS),
+	}
+}
+
 // seconds is a duration that is a number of seconds in JSON.
 type seconds struct{ time.Duration }
 

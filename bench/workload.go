@@ -28,18 +28,40 @@ type workload struct {
 	// make makes a tree of files at a path that does not exist yet, the same each
 	// time on one machine.
 	make func(ctx context.Context, root string) error
+	// next makes, at a path that does not exist yet, those files of the n-th version that
+	// are new or other than in the one before, and names those that are gone. Nil: there is a
+	// second version, by editFiles.
+	next     func(ctx context.Context, root string, n int) (gone []string, err error)
+	versions int // with next: how many
+	// stream is the file that is read from the standard input, if not the tree is backed up.
+	stream string
+	// archive: tar and zstd are measured as well.
+	archive bool
 	// run, if not nil, measures instead.
 	run func(ctx context.Context, c *config, log io.Writer) (*workloadResult, error)
 }
+
+var workloadNames = []string{"tree", "small", "source", "dump", "dump-stdin", "vm", "random", "forget", "prune"}
 
 // newWorkload returns the workload of a name; the scale divides its size.
 func newWorkload(name string, scale int64) (workload, error) {
 	w := workload{name: name}
 	switch name {
 	case "tree":
-		w.make = func(ctx context.Context, root string) error { return makeTree(ctx, root, 800e6/scale) }
+		w.archive = true
+		w.make = func(ctx context.Context, root string) error { return makeTree(ctx, root, 1100e6/scale) }
 	case "small":
+		w.archive = true
 		w.make = func(ctx context.Context, root string) error { return makeSmall(ctx, root, int(200_000/scale)) }
+	case "source":
+		setSource(&w, scale)
+	case "dump", "dump-stdin":
+		setDump(&w, 240e6/scale)
+		if name == "dump-stdin" {
+			w.stream = dumpName
+		}
+	case "vm":
+		setImage(&w, 3<<30/scale, 600<<20/scale)
 	case "random":
 		w.make = func(ctx context.Context, root string) error { return makeRandom(ctx, root, int(64/scale)) }
 	case "forget":
@@ -53,7 +75,7 @@ func newWorkload(name string, scale int64) (workload, error) {
 			return c.runPrune(ctx, 20, files, log)
 		}
 	default:
-		return w, fmt.Errorf("no workload is called %q: there are tree, small, random, forget and prune", name)
+		return w, fmt.Errorf("no workload is called %q: there are %s", name, strings.Join(workloadNames, ", "))
 	}
 	return w, nil
 }
@@ -68,8 +90,8 @@ func makeTree(ctx context.Context, root string, budget int64) error {
 		from, name string
 		percent    int64
 	}{
-		{strings.TrimSpace(string(goroot)), "go", 30},
-		{"/usr/lib", "lib", 40},
+		{strings.TrimSpace(string(goroot)), "go", 20},
+		{"/usr/lib", "lib", 50},
 		{"/usr/share", "share", 30},
 	} {
 		if err := copyPart(ctx, part.from, filepath.Join(root, part.name), budget*part.percent/100); err != nil {
