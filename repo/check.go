@@ -101,10 +101,9 @@ type checker struct {
 	broken    map[pack.ID]bool  // packs whose directory can't be read
 	vanished  map[pack.ID]error // packs that were listed and then not found
 
-	// chunks has what is known of all data chunks, some 50 bytes each: the one thing
-	// here whose size grows with the repository.
-	chunks map[chunk.ID]mark
-	absent []chunk.ID // needed data chunks that no directory has that was read
+	ledger *ledger           // of data chunks
+	absent map[chunk.ID]bool // needed data chunks that no directory has that was read; nil before that is known
+	maybe  map[chunk.ID]bool // of these: a pack that came since is said to have a difference to something
 
 	findings []*finding
 	lost     map[chunk.ID]*finding // by the chunks that are damaged or missing
@@ -118,14 +117,6 @@ type finding struct {
 	// nothing is, if the snapshots are forgotten.
 	onlyLost bool
 }
-
-// mark is what a check knows of a chunk.
-type mark uint8
-
-const (
-	needed mark = 1 << iota // by a snapshot
-	housed                  // in a pack, according to the pack's own directory
-)
 
 // Check verifies that all is there that the snapshots need, according to the
 // packs' own directories, and, as far as told, that it is readable. It takes no lease and
@@ -141,15 +132,15 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report *Repo
 	c := &checker{
 		Repository: r, opts: opts, verified: r.openVerified(),
 		sizes: make(map[pack.ID]int64), broken: make(map[pack.ID]bool), vanished: make(map[pack.ID]error),
-		chunks: make(map[chunk.ID]mark), lost: make(map[chunk.ID]*finding), byObject: make(map[string]*finding),
+		ledger: new(ledger), maybe: make(map[chunk.ID]bool), lost: make(map[chunk.ID]*finding), byObject: make(map[string]*finding),
 	}
-	defer func() { err = errors.Join(err, c.verified.save()) }()
+	defer func() { err = errors.Join(err, c.verified.save(), c.ledger.close()) }()
 	// Packs are read first: one that goes meanwhile can be told from one that is
 	// missed only by what comes after. The snapshots come before the packs, all of
 	// which were stored when the snapshots were committed.
 	for _, step := range []func(context.Context) error{
 		c.readPacks, c.checkSlots, c.checkCondemned, c.checkSnapshots, c.checkLeases, c.checkIndex, c.checkPacks, c.checkTrees,
-		c.lookAgain, c.checkAbsent, c.findFiles,
+		c.balance, c.lookAgain, c.checkAbsent, c.findFiles,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

@@ -1,9 +1,11 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -55,7 +57,11 @@ func (c *checker) compare(ctx context.Context, bad func(name string, err error))
 		return err
 	}
 	c.known = make(map[pack.ID]bool)
-	for p, err := range c.index().Packs() {
+	local, err := c.index()
+	if err != nil {
+		return err
+	}
+	for p, err := range local.Packs() {
 		if err != nil {
 			return fmt.Errorf("read the local index: %w", err)
 		}
@@ -72,7 +78,11 @@ func (c *checker) compare(ctx context.Context, bad func(name string, err error))
 // checkSegments reads the segments that loadIndex absorbed before and did not
 // look at again: they may have changed since.
 func (c *checker) checkSegments(ctx context.Context) error {
-	have, err := c.index().Absorbed()
+	local, err := c.index()
+	if err != nil {
+		return err
+	}
+	have, err := local.Absorbed()
 	if err != nil {
 		return fmt.Errorf("read the local index: %w", err)
 	}
@@ -85,7 +95,7 @@ func (c *checker) checkSegments(ctx context.Context) error {
 		if err != nil || !have[id] {
 			continue // loadIndex told of it
 		}
-		superseded, err := c.index().Superseded(id)
+		superseded, err := local.Superseded(id)
 		if err != nil {
 			return fmt.Errorf("read the local index: %w", err)
 		}
@@ -124,7 +134,8 @@ func (c *checker) checkPacks(ctx context.Context) error { return c.readDirectori
 
 func (c *checker) readDirectories(ctx context.Context, packs []backend.Info) error {
 	done := int64(0)
-	return c.eachDirectory(ctx, slices.Values(packs), func(info backend.Info, entries []pack.Entry, err error) {
+	var failed error
+	err := c.eachDirectory(ctx, slices.Values(packs), func(info backend.Info, entries []pack.Entry, err error) {
 		id := packIDOf(info)
 		if done++; errors.Is(err, seal.ErrNoKey) {
 			delete(c.packs, id) // of an epoch that began after this check, as are its snapshots
@@ -142,12 +153,32 @@ func (c *checker) readDirectories(ctx context.Context, packs []backend.Info) err
 			c.once(info.Name, err)
 		}
 		for _, e := range entries {
-			if e.Encoding != pack.Delta && e.Kind == chunk.Data {
-				c.chunks[e.ID] |= housed
+			if e.Kind == chunk.Data {
+				failed = cmp.Or(failed, c.isHome(e))
 			}
 		}
 		c.progress("packs", done, int64(len(packs)))
 	})
+	return cmp.Or(err, failed)
+}
+
+// isHome notes that a pack's directory has a data chunk.
+func (c *checker) isHome(e pack.Entry) error {
+	switch {
+	case c.absent == nil:
+		return c.ledger.home(e)
+	case e.Encoding != pack.Delta:
+		delete(c.absent, e.ID)
+	case c.absent[e.ID]:
+		c.maybe[e.ID] = true
+	}
+	return nil
+}
+
+// balance finds out which chunks are needed that are in no directory.
+func (c *checker) balance(context.Context) (err error) {
+	c.report.Chunks, c.absent, err = c.ledger.balance()
+	return errors.Join(err, c.ledger.close())
 }
 
 // lookAgain looks for the chunks that are in no directory that was read, in packs that were
@@ -158,7 +189,6 @@ func (c *checker) lookAgain(ctx context.Context) error {
 		if err := c.lookAtNew(ctx); err != nil {
 			return err
 		}
-		c.absent = slices.DeleteFunc(c.absent, func(id chunk.ID) bool { return c.chunks[id]&housed != 0 })
 		is := c.pruneState(ctx)
 		if is == was && len(c.vanished) == 0 {
 			return nil
@@ -217,14 +247,14 @@ func (c *checker) saidToHave(ref Ref) (bool, error) {
 }
 
 // checkAbsent reads the chunks that only a pack without a directory is said to
-// have. All others that no directory has are lost.
+// have, or a new one as a difference. All others that no directory has are lost.
 func (c *checker) checkAbsent(ctx context.Context) error {
-	for _, id := range c.absent {
+	for _, id := range slices.SortedFunc(maps.Keys(c.absent), compareChunks) {
 		said, err := c.saidToHave(Ref{id, chunk.Data})
 		if err != nil {
 			return err
 		}
-		if said {
+		if said || c.maybe[id] {
 			if _, err = c.Chunk(ctx, Ref{id, chunk.Data}); err == nil {
 				continue
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"sync"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/seal"
@@ -11,10 +12,12 @@ import (
 )
 
 // treeCheck visits the trees of all snapshots, each shared node once for all that is
-// said of it alike.
+// said of it alike. It is safe for concurrent use.
 type treeCheck struct {
 	*checker
-	seed  maphash.Seed
+	seed maphash.Seed
+
+	mu    sync.Mutex
 	nodes map[mention]bool // of trees and lists, that were visited
 }
 
@@ -29,25 +32,41 @@ func mentionOf(seed maphash.Seed, n snapshot.Mention) mention {
 	return mention{n.ID, n.Level, maphash.String(seed, string(n.Key)), n.Entries, n.Bytes}
 }
 
-// checkTrees reads all nodes from the storage, and looks for every data chunk.
+// checkTrees reads all nodes from the storage, many at once, and notes which data
+// chunks they need.
 func (c *checker) checkTrees(ctx context.Context) error {
+	visits := snapshot.NewVisits(ctx, c.nodesAtOnce())
 	t := &treeCheck{checker: c, seed: maphash.MakeSeed(), nodes: make(map[mention]bool)}
+	var err error
 	for n, info := range c.set.Newest() {
 		c.progress("snapshots", int64(n), int64(c.report.Snapshots))
 		if info.Body == nil {
 			continue
 		}
-		if err := snapshot.Visit(ctx, snapshot.Tree{Root: info.Body.Root, Source: storedNodes{c.Repository}}, t); err != nil {
-			return err
+		if err = visits.Visit(snapshot.Tree{Root: info.Body.Root, Source: storedNodes{c.Repository}}, t); err != nil {
+			break
 		}
 	}
+	if first := visits.Wait(); first != nil {
+		err = first // it comes before what it ended
+	}
 	t.report.Nodes = len(t.nodes)
-	return nil
+	return err
+}
+
+// nodesAtOnce is how many nodes of trees are read at once.
+func (r *Repository) nodesAtOnce() int {
+	if r.opts.Goroutines == 1 {
+		return 1
+	}
+	return smallReads
 }
 
 // Enter implements snapshot.Visitor.
 func (t *treeCheck) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
 	m := mentionOf(t.seed, n)
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.nodes[m] {
 		return false
 	}
@@ -56,18 +75,7 @@ func (t *treeCheck) Enter(n snapshot.Mention, _ *snapshot.Entry) bool {
 }
 
 // Extent implements snapshot.Visitor.
-func (t *treeCheck) Extent(_ *snapshot.Entry, x snapshot.Extent) error {
-	was := t.chunks[x.Chunk]
-	if was&needed != 0 {
-		return nil
-	}
-	t.chunks[x.Chunk] = was | needed
-	t.report.Chunks++
-	if was&housed == 0 {
-		t.absent = append(t.absent, x.Chunk)
-	}
-	return nil
-}
+func (t *treeCheck) Extent(_ *snapshot.Entry, x snapshot.Extent) error { return t.ledger.need(x.Chunk) }
 
 // Bad implements snapshot.Visitor.
 func (t *treeCheck) Bad(id chunk.ID, e *snapshot.Entry, err error) error {
@@ -75,6 +83,8 @@ func (t *treeCheck) Bad(id chunk.ID, e *snapshot.Entry, err error) error {
 	if e != nil {
 		kind = chunk.List
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return t.badNode(id, kind, err)
 }
 

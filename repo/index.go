@@ -52,16 +52,16 @@ func (r *Repository) loadIndex(ctx context.Context, bad func(name string, err er
 
 func (r *Repository) loadIndexOnce(ctx context.Context, bad func(name string, err error)) error {
 	number := r.loads.begun.Add(1)
-	if err := r.openIndex(); err != nil {
-		return err
-	}
 	stored, err := r.listSegments(ctx, bad)
 	if err != nil {
 		return err
 	}
 	for try := 0; ; try++ {
-		l := r.index()
-		err := r.absorb(ctx, l, stored, bad)
+		l, err := r.index()
+		if err != nil {
+			return err
+		}
+		err = r.absorb(ctx, l, stored, bad)
 		var own indexError
 		switch {
 		case errors.As(err, &own) && diskFails(err):
@@ -297,7 +297,11 @@ func (r *Repository) readOrphans(ctx context.Context) (map[chunk.ID][]index.Plac
 	if err != nil {
 		return nil, err
 	}
-	for p, err := range r.index().Packs() {
+	local, err := r.index()
+	if err != nil {
+		return nil, err
+	}
+	for p, err := range local.Packs() {
 		if err != nil {
 			return nil, err
 		}
@@ -362,11 +366,12 @@ func (r *Repository) places(dst []index.Place, id chunk.ID) ([]index.Place, erro
 // lookup asks the local index. If it was found damaged, it is filled again.
 func (r *Repository) lookup(dst []index.Place, id chunk.ID) ([]index.Place, error) {
 	n := len(dst)
-	if err := r.openIndex(); err != nil {
-		return dst, err
-	}
 	for try := 0; ; try++ {
-		dst, err := r.index().AppendPlaces(dst[:n], id)
+		l, err := r.index()
+		if err != nil {
+			return dst, err
+		}
+		dst, err := l.AppendPlaces(dst[:n], id)
 		if !errors.Is(err, index.ErrLost) || try == 2 {
 			return dst, err
 		}

@@ -56,27 +56,27 @@ func (r *Repository) pin(generation uint64) error {
 	return r.tolerate(err)
 }
 
-// openIndex opens the local index, unless that was done: what needs no chunk can do without,
-// and it takes a while where there are thousands of segments.
-func (r *Repository) openIndex() error {
-	if r.index() != nil {
-		return nil
+// index returns the local index. It is opened when it is first asked for: what needs no chunk
+// can do without, and it takes a while where there are thousands of segments.
+func (r *Repository) index() (*index.Local, error) {
+	if l := r.local.Load(); l != nil {
+		return l, nil
 	}
 	r.opening.Lock()
 	defer r.opening.Unlock()
-	if r.index() != nil {
-		return nil
+	if l := r.local.Load(); l != nil {
+		return l, nil
 	}
 	l, err := index.OpenLocal(r.cache.Path("index.bolt"), r.id, index.Options{})
 	if err != nil {
-		return r.moveIndex(nil, err)
+		if err := r.moveIndex(nil, err); err != nil {
+			return nil, err
+		}
+		return r.local.Load(), nil
 	}
 	r.local.Store(l)
-	return nil
+	return l, nil
 }
-
-// index returns the local index, which loadIndex and lookup open.
-func (r *Repository) index() *index.Local { return r.local.Load() }
 
 // indexError is an error of the local index, and not of the storage that it is
 // filled from.
@@ -94,7 +94,7 @@ func (r *Repository) moveIndex(from *index.Local, why error) error {
 	}
 	r.moving.Lock()
 	defer r.moving.Unlock()
-	if from != r.index() {
+	if from != r.local.Load() {
 		return nil
 	}
 	if r.spare != "" {
@@ -119,8 +119,11 @@ func (r *Repository) moveIndex(from *index.Local, why error) error {
 
 // absorbOwn takes a segment that this run has stored into the local index.
 func (r *Repository) absorbOwn(ctx context.Context, s *index.Segment) error {
-	l := r.index()
-	err := l.Absorb(ctx, r.config.Admin, s)
+	l, err := r.index()
+	if err != nil {
+		return err
+	}
+	err = l.Absorb(ctx, r.config.Admin, s)
 	if err == nil || !diskFails(err) {
 		return err
 	}
@@ -133,7 +136,7 @@ func (r *Repository) absorbOwn(ctx context.Context, s *index.Segment) error {
 // closeMachine releases what the repository holds on this machine.
 func (r *Repository) closeMachine() error {
 	var errs []error
-	if l := r.index(); l != nil {
+	if l := r.local.Load(); l != nil {
 		errs = append(errs, l.Close())
 	}
 	if r.spare != "" {

@@ -194,7 +194,11 @@ func (p *pruner) verifyLeases(ctx context.Context, leases map[string]*leaseState
 
 // readNames notes which packs segments name, and reads the directories of the others.
 func (p *pruner) readNames(ctx context.Context) error {
-	for k, err := range p.index().Packs() {
+	local, err := p.index()
+	if err != nil {
+		return err
+	}
+	for k, err := range local.Packs() {
 		if err != nil {
 			return fmt.Errorf("read the local index: %w", err)
 		}
@@ -215,7 +219,7 @@ func (p *pruner) readNames(ctx context.Context) error {
 		}
 	}
 	p.orphans = nil
-	err := p.eachDirectory(ctx, slices.Values(unnamed), func(info backend.Info, entries []pack.Entry, err error) {
+	err = p.eachDirectory(ctx, slices.Values(unnamed), func(info backend.Info, entries []pack.Entry, err error) {
 		f := p.packs[packIDOf(info)]
 		if err != nil {
 			if errors.Is(err, ErrDamage) {
@@ -242,7 +246,11 @@ func (p *pruner) readNames(ctx context.Context) error {
 
 // mark finds out what the snapshots need, and from which packs.
 func (p *pruner) mark(ctx context.Context) error {
-	stats, err := p.index().Stats()
+	local, err := p.index()
+	if err != nil {
+		return err
+	}
+	stats, err := local.Stats()
 	if err != nil {
 		return fmt.Errorf("read the local index: %w", err)
 	}
@@ -308,7 +316,11 @@ func (p *pruner) eachChunk(fn func(id chunk.ID, homes []home) error) error {
 		}
 		return nil
 	}
-	for l, err := range p.index().Entries() {
+	local, err := p.index()
+	if err != nil {
+		return err
+	}
+	for l, err := range local.Entries() {
 		if err != nil {
 			return err
 		}

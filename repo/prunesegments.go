@@ -97,7 +97,11 @@ func (p *pruner) segmentClaims(ctx context.Context, stored map[pack.ID]int64, go
 		of = of[:0]
 		return nil
 	}
-	for c, err := range p.index().Claims() {
+	local, err := p.index()
+	if err != nil {
+		return nil, err
+	}
+	for c, err := range local.Claims() {
 		if err != nil {
 			return nil, err
 		}
@@ -114,14 +118,18 @@ func (p *pruner) segmentClaims(ctx context.Context, stored map[pack.ID]int64, go
 // claimless returns the segments that count and name no pack: all that they do is supersede
 // others, which are gone, mostly.
 func (p *pruner) claimless(claims map[index.SegmentID]*segmentClaims, listed map[index.SegmentID]bool) (some []*segmentClaims, err error) {
+	local, err := p.index()
+	if err != nil {
+		return nil, err
+	}
 	for id := range listed {
 		if claims[id] != nil {
 			continue
 		}
-		has, err := p.index().Has(id)
+		has, err := local.Has(id)
 		superseded := false
 		if err == nil {
-			superseded, err = p.index().Superseded(id)
+			superseded, err = local.Superseded(id)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the local index: %w", err)

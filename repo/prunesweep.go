@@ -87,8 +87,12 @@ func (p *pruner) clean(ctx context.Context, passed bool) error {
 	if err != nil {
 		return err
 	}
+	local, err := p.index()
+	if err != nil {
+		return err
+	}
 	for _, id := range slices.SortedFunc(maps.Keys(listed), index.SegmentID.Compare) {
-		superseded, err := p.index().Superseded(id)
+		superseded, err := local.Superseded(id)
 		if err != nil {
 			return fmt.Errorf("read the local index: %w", err)
 		}

@@ -16,11 +16,7 @@ import (
 // markTrees marks what all snapshots need. Nodes that this machine's cache lacks come from
 // the storage, so many are read at once.
 func (p *pruner) markTrees(ctx context.Context) (err error) {
-	n := smallReads
-	if p.Repository.opts.Goroutines == 1 {
-		n = 1
-	}
-	visits := snapshot.NewVisits(ctx, n)
+	visits := snapshot.NewVisits(ctx, p.nodesAtOnce())
 	seen := &markedNodes{seen: make(map[[16]byte]bool)}
 	defer func() {
 		if werr := visits.Wait(); werr != nil {

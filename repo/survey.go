@@ -27,8 +27,12 @@ func (p *repairer) surveySegments(ctx context.Context) error {
 		return err
 	}
 	n := int64(0)
+	local, err := p.index()
+	if err != nil {
+		return err
+	}
 	for _, id := range slices.SortedFunc(maps.Keys(segments), index.SegmentID.Compare) {
-		if superseded, err := p.index().Superseded(id); superseded || err != nil {
+		if superseded, err := local.Superseded(id); superseded || err != nil {
 			if err != nil {
 				return fmt.Errorf("read the local index: %w", err)
 			}

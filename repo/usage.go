@@ -23,7 +23,11 @@ func (r *Repository) Usage(ctx context.Context) (Usage, error) {
 	if err := r.loadIndex(ctx, nil); err != nil {
 		return u, err
 	}
-	stats, err := r.index().Stats()
+	local, err := r.index()
+	if err != nil {
+		return u, err
+	}
+	stats, err := local.Stats()
 	if err != nil {
 		return u, fmt.Errorf("read the local index: %w", err)
 	}
