@@ -2,7 +2,6 @@ package tune
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"os"
 	"runtime/debug"
@@ -21,12 +20,12 @@ func measure(ctx context.Context, o Options, sample Sample, s Setting) (res Resu
 		return res, err
 	}
 	defer os.RemoveAll(dir)
-	identity, err := seal.NewIdentity(rand.Reader) // a passphrase would only take time
+	identity, err := seal.NewIdentity(o.Random) // a passphrase would only take time
 	if err != nil {
 		return res, err
 	}
 	storage := newSink(o.Now)
-	r, err := repo.Init(ctx, repo.Options{Storage: storage, Cache: dir}, repo.Params{
+	r, err := repo.Init(ctx, repo.Options{Storage: storage, Cache: dir, Now: o.Now, Random: o.Random}, repo.Params{
 		Chunker: s.Params(), Compression: s.Compression, Lock: identity.Recipient(), Label: "bench",
 	})
 	if err != nil {

@@ -11,8 +11,10 @@ package tune
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -165,6 +167,7 @@ type Options struct {
 	Prefer Preference
 
 	Now      func() time.Time // nil: time.Now
+	Random   io.Reader        // of the repositories' secrets; nil: crypto/rand.Reader
 	Observer Observer
 }
 
@@ -206,6 +209,9 @@ var ErrNothing = errors.New("there is no data")
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
 	}
 	settings := o.Axes.lines()
 	if o.All {

