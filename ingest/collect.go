@@ -197,7 +197,7 @@ func (c *collector) giveBack(t *chunkTask) {
 		return
 	}
 	select {
-	case c.p.buffers <- t.data[:0]:
+	case c.p.spare <- t:
 	default:
 	}
 }
@@ -249,7 +249,7 @@ func (c *collector) finish() error {
 	return nil
 }
 
-// drain gives back the buffers of chunks that nobody waits for any more.
+// drain gives back the tasks of chunks that nobody waits for any more.
 func (c *collector) drain() {
 	for _, t := range c.tasks {
 		if t.task == nil {

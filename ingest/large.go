@@ -25,9 +25,9 @@ type largeWork struct {
 
 // chunkTask is a chunk on its way to be stored.
 type chunkTask struct {
-	data []byte // of pipeline.buffers; nil if it was stored at once
+	data []byte // the task's own space; nil if it was stored at once
 	id   chunk.ID
-	done chan error // gets one value; the data is free then
+	done chan error // gets one value; the task can be used again then
 }
 
 // putter stores a chunk now or later: its ID is there when done has a value.
@@ -52,13 +52,13 @@ func (w *worker) putNow(_ context.Context, data []byte) (*chunkTask, error) {
 // putLater is the reader's putter: it hands the chunk to whichever worker is
 // free. So one large file keeps all of them busy.
 func (p *pipeline) putLater(ctx context.Context, data []byte) (*chunkTask, error) {
-	var buf []byte
+	var t *chunkTask
 	select {
-	case buf = <-p.buffers:
+	case t = <-p.spare:
 	default:
-		buf = make([]byte, 0, p.split.Params().Max)
+		t = &chunkTask{data: make([]byte, 0, p.split.Params().Max), done: make(chan error, 1)}
 	}
-	t := &chunkTask{data: append(buf, data...), done: make(chan error, 1)}
+	t.data = append(t.data[:0], data...)
 	return t, send(ctx, p.chunks, t)
 }
 
@@ -132,7 +132,7 @@ func (p *pipeline) fileContents(e *snapshot.Entry, fd int, st fsmeta.Stat, buf [
 	defer c.drain()
 	// A file that grows faster than it can be read must end some time.
 	limit := st.Size + min(st.Size/8+1<<20, math.MaxInt64-st.Size)
-	r := fdReader{p.sysRead, fd}
+	r := fdReader{sysRead: p.sysRead, fd: fd}
 	if st.MayHaveHoles() {
 		err = c.sparse(r, limit)
 	} else {
@@ -149,6 +149,10 @@ func (p *pipeline) fileContents(e *snapshot.Entry, fd int, st fsmeta.Stat, buf [
 type fdReader struct {
 	sysRead func(fd int, p []byte) (int, error)
 	fd      int
+	// end, if not 0, is where the file should end. A call that gets just that much, though it
+	// asked for more, met the end, and none is made to hear of it again. It is for whoever
+	// has stat agree afterwards.
+	end int64
 }
 
 // Read reads until p is full or the file ends. Its errors are *readError.
@@ -162,10 +166,10 @@ func (r fdReader) Read(p []byte) (int, error) {
 		if err != nil {
 			return n, &readError{fmt.Errorf("read: %w", err)}
 		}
-		if m == 0 {
+		n += m
+		if m == 0 || int64(n) == r.end {
 			break
 		}
-		n += m
 	}
 	if n == 0 && len(p) > 0 {
 		return 0, io.EOF

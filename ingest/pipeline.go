@@ -38,9 +38,9 @@ type pipeline struct {
 	ordered chan *job
 	free    chan *job // finished jobs, to be used again
 
-	inFlight int         // chunks of one file that are on their way at once
-	buffers  chan []byte // for those; not a sync.Pool, which the collector would empty
-	cutting  []byte      // to cut large files from
+	inFlight int             // chunks of one file that are on their way at once
+	spare    chan *chunkTask // for those; not a sync.Pool, which the collector would empty
+	cutting  []byte          // to cut large files from
 
 	owners   *fsmeta.Owners
 	queued   *budget // of the cost of jobs that are on their way
@@ -184,7 +184,7 @@ func newPipeline(s *session) (*pipeline, error) {
 		p.trees = append(p.trees, treeSource{kind: tarSource, name: t.Name, tar: t, key: key})
 	}
 	slices.SortFunc(p.trees, func(a, b treeSource) int { return strings.Compare(string(a.key), string(b.key)) })
-	p.buffers = make(chan []byte, p.inFlight)
+	p.spare = make(chan *chunkTask, p.inFlight)
 	p.cutting = make([]byte, 2*split.Params().Max)
 	return p, nil
 }

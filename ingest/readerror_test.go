@@ -71,8 +71,8 @@ func TestReadError(t *testing.T) {
 		}
 		b.must(b.readFile(e, &largeWork{dir: dir, name: "file", stat: st}, nil, put))
 		b.check(e, -1, false, problem)
-		if n := len(b.buffers); n == 0 {
-			t.Error("no buffer came back")
+		if n := len(b.spare); n == 0 {
+			t.Error("no task came back")
 		}
 	})
 }

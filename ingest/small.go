@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"io"
-	"slices"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -29,6 +28,7 @@ type worker struct {
 	*pipeline
 	buf    []byte
 	layout []snapshot.Extent // of the file that was read last
+	slab   []snapshot.Extent // where the extents of entries are cut from
 	hasher *blake3.Hasher
 	seen   map[[16]byte]int // content hash -> entry of the same job
 }
@@ -169,14 +169,28 @@ func (w *worker) layOut(j *job, e *snapshot.Entry, index, start int) {
 	e.Hash = w.contentHash()
 	if dense := len(w.layout) == 1 && w.layout[0].ChunkSize == inBundle; dense {
 		if first, ok := w.seen[e.Hash]; ok && j.entries[first].Size == e.Size {
-			e.Extents = slices.Clone(j.entries[first].Extents)
+			e.Extents = w.keep(j.entries[first].Extents)
 			w.buf = w.buf[:start]
 			return
 		}
 		w.seen[e.Hash] = index
 	}
-	e.Extents = slices.Clone(w.layout)
+	e.Extents = w.keep(w.layout)
 }
+
+// keep copies extents. Most files have but one, so many of them share an allocation.
+func (w *worker) keep(xs []snapshot.Extent) []snapshot.Extent {
+	if cap(w.slab)-len(w.slab) < len(xs) {
+		w.slab = make([]snapshot.Extent, 0, max(slabExtents, len(xs)))
+	}
+	start := len(w.slab)
+	w.slab = append(w.slab, xs...)
+	return w.slab[start:len(w.slab):len(w.slab)]
+}
+
+// slabExtents is how many extents share an allocation: few enough that one that is
+// kept, of a file with several names, keeps little else.
+const slabExtents = 64
 
 // readOnce opens a file and appends its data to the bundle and its map to
 // the layout. It returns what stat said before and after, and how many bytes the
@@ -187,7 +201,7 @@ func (w *worker) readOnce(e *snapshot.Entry, s *smallWork) (before, after fsmeta
 		return before, after, 0, err
 	}
 	defer unix.Close(fd)
-	r := fdReader{w.sysRead, fd}
+	r := fdReader{sysRead: w.sysRead, fd: fd}
 	if before.MayHaveHoles() {
 		n, err = w.readSparse(r)
 	} else {
@@ -205,6 +219,7 @@ func (w *worker) readOnce(e *snapshot.Entry, s *smallWork) (before, after fsmeta
 // readDense takes a file without holes to its end, or to smallFile bytes.
 func (w *worker) readDense(r fdReader, size int64) (n int64, err error) {
 	start := len(w.buf)
+	r.end = size
 	for want := min(size+1, smallFile); want > 0; want = min(64<<10, smallFile-n) { // one more than expected, to meet the end
 		got, err := w.append(r, int(want))
 		n += int64(got)
@@ -214,6 +229,7 @@ func (w *worker) readDense(r fdReader, size int64) (n int64, err error) {
 		if int64(got) < want {
 			break
 		}
+		r.end = 0
 	}
 	w.data(start)
 	return n, nil
