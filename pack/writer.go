@@ -28,6 +28,10 @@ type Writer struct {
 	dirSize int // of the directory's plaintext, without padding
 	size    int
 	err     error // sticky; errFinished after Finish
+
+	// Space for Append: what an interface is given would be allocated each time.
+	nonce      [seal.NonceSize]byte
+	associated [associatedSize]byte
 }
 
 var errFinished = errors.New("pack is finished")
@@ -92,9 +96,9 @@ func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	if err := e.Validate(p.kind); err != nil {
 		return Entry{}, err
 	}
-	n := nonce(e.Offset)
-	var ad [associatedSize]byte
-	if err := p.write(p.aead.Seal(encoded[:0], n[:], encoded, e.associated(ad[:0]))); err != nil {
+	p.nonce = nonce(e.Offset)
+	ad := e.associated(p.associated[:0])
+	if err := p.write(p.aead.Seal(encoded[:0], p.nonce[:], encoded, ad)); err != nil {
 		return Entry{}, err
 	}
 	p.entries = append(p.entries, e)
@@ -140,7 +144,7 @@ func (p *Writer) Finish() (Finished, error) {
 	bare := p.size + sealedSize + FooterSize
 	if pad := paddedSize(bare) - bare; pad > 0 {
 		n := nonce(uint32(p.size))
-		zero := make([]byte, pad-seal.Overhead)
+		zero := make([]byte, pad-seal.Overhead, pad) // sealed in place
 		if err := p.write(p.aead.Seal(zero[:0], n[:], zero, []byte(paddingContext))); err != nil {
 			return Finished{}, err
 		}
