@@ -29,8 +29,8 @@ const (
 // first match is taken, and the time stays linear.
 const (
 	startingEffort = 1 << 16
-	effortOfByte   = 8
-	mostEffort     = 1 << 20
+	effortOfByte   = 2
+	mostEffort     = 1 << 18
 )
 
 // match says that n bytes of the target at start equal those of the space at
