@@ -184,6 +184,7 @@ var families = []family{
 	{name: "signature", make: makeSignatures, check: checkSignature},
 	{name: "slot", make: makeSlots, check: checkSlot},
 	{name: "recipient", make: makeRecipientSlots, check: checkSlot, hpke: true},
+	{name: "delta", make: makeDeltas, check: checkDelta},
 	{name: "pack", make: makePacks, check: checkPack, hpke: true},
 	{name: "config", make: makeConfigs, check: checkConfig, hpke: true},
 }
