@@ -281,7 +281,11 @@ func (w *Writer) write(kind chunk.Kind, id chunk.ID, plaintext []byte) error {
 		w.stoBytes.Add(int64(len(encoded) + seal.Overhead))
 		return nil
 	}
-	if kind.IsMeta() {
+	switch {
+	case !kind.IsMeta():
+	case encoding == pack.Zstd:
+		w.repo.cache.PutFrame(nodeClass, id, encoded)
+	default:
 		w.repo.cache.Put(nodeClass, id, plaintext)
 	}
 	e, err := p.append(pack.Entry{ID: id, Kind: kind, Encoding: encoding, Raw: uint32(len(plaintext))}, encoded)

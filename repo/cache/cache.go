@@ -82,7 +82,7 @@ func (d *Dir) Close() error {
 
 func (d *Dir) file(class string, id [32]byte) string {
 	name := fmt.Sprintf("%x", id)
-	return filepath.Join(d.path, class, name[:2], name)
+	return filepath.Join(d.path, class, name[:1], name)
 }
 
 // Get returns the contents kept of a class under an ID. What is damaged
@@ -123,14 +123,25 @@ func (d *Dir) Has(class string, id [32]byte) bool {
 // Put keeps contents of at most 32 MiB. A failure is not an error: a cache may
 // forget.
 func (d *Dir) Put(class string, id [32]byte, contents []byte) {
-	if d.key == nil || len(contents) > maxContents {
+	if len(contents) <= maxContents {
+		d.put(class, id, func() []byte { return d.codec.compress(contents) })
+	}
+}
+
+// PutFrame is Put for contents that are compressed already, as one zstd frame.
+func (d *Dir) PutFrame(class string, id [32]byte, frame []byte) {
+	d.put(class, id, func() []byte { return frame })
+}
+
+func (d *Dir) put(class string, id [32]byte, frame func() []byte) {
+	if d.key == nil {
 		return
 	}
 	name := d.file(class, id)
 	if _, err := os.Stat(name); err == nil {
 		return
 	}
-	b := d.codec.seal(*d.key, additional(class, id), contents)
+	b := sealFrame(*d.key, additional(class, id), frame())
 	if err := writeFile(name, b); errors.Is(err, fs.ErrNotExist) {
 		if os.MkdirAll(filepath.Dir(name), 0o700) == nil {
 			writeFile(name, b)
@@ -246,7 +257,7 @@ func (d *Dir) KeepSealed(name string, key [32]byte, contents []byte) error {
 	if d.temporary || len(contents) > maxContents {
 		return nil
 	}
-	if err := writeFile(d.Path(name), d.codec.seal(key, additional(name, [32]byte{}), contents)); err != nil {
+	if err := writeFile(d.Path(name), sealFrame(key, additional(name, [32]byte{}), d.codec.compress(contents))); err != nil {
 		return fmt.Errorf("write cache: %w", err)
 	}
 	return nil

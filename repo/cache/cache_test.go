@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/cairn-backup/cairn/repo/cache"
 	"github.com/cairn-backup/cairn/seal"
 )
@@ -74,6 +76,14 @@ func TestPutGet(t *testing.T) {
 		if _, ok := d.Get("other", id); ok || d.Has("other", id) {
 			t.Errorf("contents %d are found in another class", i)
 		}
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.PutFrame("nodes", [32]byte{98}, z.EncodeAll(noise, nil))
+	if !has(d, "nodes", [32]byte{98}, noise) {
+		t.Error("contents of a frame did not come back")
 	}
 	d.Put("nodes", [32]byte{99}, make([]byte, 32<<20+1))
 	if _, ok := d.Get("nodes", [32]byte{99}); ok || d.Has("nodes", [32]byte{99}) {
@@ -235,7 +245,7 @@ func TestTrim(t *testing.T) {
 		d.Put("other", [32]byte{i}, noise)
 	}
 	age := func(i byte, days int) {
-		name := d.Path(filepath.Join("nodes", fmt.Sprintf("%02x", i), fmt.Sprintf("%x", [32]byte{i})))
+		name := d.Path(filepath.Join("nodes", fmt.Sprintf("%x", i>>4), fmt.Sprintf("%x", [32]byte{i})))
 		then := now.AddDate(0, 0, -days)
 		if err := os.Chtimes(name, then, then); err != nil {
 			t.Fatal(err)

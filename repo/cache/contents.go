@@ -44,14 +44,15 @@ func newCodec() (codec, error) {
 	return codec{encoder: e, decoder: d}, nil
 }
 
-func (c codec) seal(key [32]byte, additional, contents []byte) []byte {
-	z := c.encoder.EncodeAll(contents, nil)
-	b := make([]byte, seal.NonceSize, seal.NonceSize+len(z)+seal.Overhead)
+func (c codec) compress(contents []byte) []byte { return c.encoder.EncodeAll(contents, nil) }
+
+func sealFrame(key [32]byte, additional, frame []byte) []byte {
+	b := make([]byte, seal.NonceSize, seal.NonceSize+len(frame)+seal.Overhead)
 	rand.Read(b) // it never fails
-	return seal.NewAEAD(key).Seal(b, b, z, additional)
+	return seal.NewAEAD(key).Seal(b, b, frame, additional)
 }
 
-// open returns false for whatever seal did not make with this key and these
+// open returns false for whatever sealFrame did not make with this key and these
 // additional data.
 func (c codec) open(key [32]byte, additional, sealed []byte) ([]byte, bool) {
 	if len(sealed) < seal.NonceSize {
