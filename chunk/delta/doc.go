@@ -59,8 +59,8 @@
 // three features a number and four numbers, all chunks that keep 90 % of their
 // samples are found, and 9 of the 11 that keep more than half; a chunk agrees
 // with 0.00 to 0.02 unrelated ones of the same tables. Two features a number
-// find 10 of the 11, but agree with up to 0.2; features alone with up to 6; and
-// eight features a number miss 2 % of the first. With 10 % of the rows changed
+// find 10 of the 11, but agree with up to 0.3; features alone with up to 7; and
+// eight features a number miss up to 8 % of the first. With 10 % of the rows changed
 // three features find 89 %. Other text (sources) never agreed.
 // TestSketchOfChangedRows and TestSketchOfNextDump repeat this on generated dumps.
 //
