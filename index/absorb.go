@@ -33,7 +33,7 @@ func (l *Local) Absorb(ctx context.Context, admin seal.Signer, segments ...*Segm
 		return rank(a, admin) - rank(b, admin)
 	})
 	err := l.change(ctx, func(s *session) (bool, error) {
-		if did, err := s.tidy(); did || err != nil {
+		if did, err := s.clean(); did || err != nil {
 			return true, err
 		}
 		// Absorbing one can bring back another that it superseded in turn, so
@@ -128,19 +128,27 @@ func (s *session) absorb(segments []*Segment, admin seal.Signer) error {
 	if err != nil {
 		return err
 	}
-	w := blockWriter{run: s.current.nextRun}
+	number, total := s.current.nextRun, 0
+	for _, seg := range segments {
+		total += seg.Len()
+	}
 	for begun, done := false, false; !done; begun = true {
 		err := s.update(func(t *tables) (err error) {
 			if !begun {
-				s.current.begin(building)
+				s.current.begin(building, uint64(total))
 			}
-			u := s.current.run(w.run)
-			if done, err = t.appendRecords(u, &w, m); err != nil || !done {
+			var n int
+			u := s.current.run(number)
+			if n, err = t.appendRecords(u, m); err != nil {
 				return err
 			}
-			u.role, u.to = settled, endKey
+			if done = m.peek() == nil; !done {
+				_, err = t.mergeSome(s.current, s.current.mergeWork(n))
+				return err
+			}
+			u.role = settled
 			if u.records == 0 {
-				s.current.drop(w.run)
+				s.current.drop(number)
 			}
 			for _, st := range streams {
 				if err := t.record(s.current, st, admin); err != nil {
@@ -148,7 +156,8 @@ func (s *session) absorb(segments []*Segment, admin seal.Signer) error {
 				}
 			}
 			s.current.nextOrdinal = ordinal
-			return nil
+			_, err = t.mergeSome(s.current, s.current.mergeWork(n))
+			return err
 		})
 		if err != nil {
 			return err
@@ -157,26 +166,21 @@ func (s *session) absorb(segments []*Segment, admin seal.Signer) error {
 	return nil
 }
 
-// appendRecords writes as many records as a transaction may, and reports whether
-// there are no more.
-func (t *tables) appendRecords(u *run, w *blockWriter, m *merger) (done bool, err error) {
-	for range stepRecords {
-		rec := m.peek()
-		if rec == nil {
-			return true, w.flush(&endKey, t.blocks.Put)
+// appendRecords writes as many records as a transaction may, and returns how many.
+func (t *tables) appendRecords(u *run, m *merger) (n int, err error) {
+	w, err := t.append(u)
+	if err != nil {
+		return 0, err
+	}
+	for ; n < stepRecords && m.peek() != nil; n++ {
+		if err := w.add(m.peek()); err != nil {
+			return n, err
 		}
-		if u.records == 0 {
-			u.from = rec.key
-		}
-		if err := w.add(rec, t.blocks.Put); err != nil {
-			return false, err
-		}
-		u.records++
 		if err := m.pop(); err != nil {
-			return false, err
+			return n, err
 		}
 	}
-	return false, nil
+	return n, w.finish(m.peek())
 }
 
 // record writes down what is known of a segment whose records were written.

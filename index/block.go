@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sort"
 
-	"github.com/zeebo/blake3"
-
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/pack"
 )
@@ -66,22 +64,12 @@ func (r *record) entry() pack.Entry {
 const (
 	recordSize   = keySize + 4 + 4 + 1 + 1 + 2
 	groupRecords = 16
-	sumSize      = 8
 	blockKeySize = 4 + keySize
 	blockTail    = 2 + 2
 	// maxBlock leaves room for bbolt's own bytes, so that two blocks fill 32 pages.
-	maxBlock     = 64<<10 - 128
-	noBlockBase  = 0xffff
-	groupBufSize = blockKeySize + 4 + groupRecords*(recordSize+32) + keySize
+	maxBlock    = 64<<10 - 128
+	noBlockBase = 0xffff
 )
-
-// sum is what guards a value: the first bytes of its BLAKE3.
-type sum [sumSize]byte
-
-func sumOf(p []byte) sum {
-	h := blake3.Sum256(p)
-	return sum(h[:sumSize])
-}
 
 func groups(records int) int { return (records + groupRecords - 1) / groupRecords }
 
@@ -129,11 +117,10 @@ func (b block) groupEnd(g int) int { return min((g+1)*groupRecords, b.records) }
 // sumGroup computes the checksum of a group: over the block's key, the group's
 // number, its records, the key that follows, and the bases that it refers to.
 func (b block) sumGroup(g int) (sum, error) {
-	var room [groupBufSize]byte
-	buf := append(room[:0], b.key...)
-	buf = binary.LittleEndian.AppendUint32(buf, uint32(g))
+	h := summer{uint32(g), uint32(g)}
+	h.add(b.key)
 	end := b.groupEnd(g)
-	buf = append(buf, b.value[g*groupRecords*recordSize:end*recordSize+keySize]...)
+	h.add(b.value[g*groupRecords*recordSize : end*recordSize+keySize])
 	for i := g * groupRecords; i < end; i++ {
 		base := int(binary.LittleEndian.Uint16(b.value[i*recordSize+50:]))
 		if base == noBlockBase {
@@ -142,9 +129,9 @@ func (b block) sumGroup(g int) (sum, error) {
 		if base >= b.bases {
 			return sum{}, fmt.Errorf("%w: block has no base %d", errDamaged, base)
 		}
-		buf = append(buf, b.base(base)...)
+		h.add(b.base(base))
 	}
-	return sumOf(buf), nil
+	return h.sum(), nil
 }
 
 func (b block) sumAt(g int) []byte {
@@ -180,7 +167,7 @@ func (b block) read(i int, r *record) {
 // block. The block must begin at or below k. The group that proves the answer is
 // verified: that of the record before it or at it.
 func (b block) find(k *recordKey) (int, error) {
-	above := sort.Search(b.records, func(i int) bool { return bytes.Compare(b.keyAt(i), k[:]) > 0 })
+	above := b.above(k)
 	if above == 0 {
 		return 0, fmt.Errorf("%w: block begins above the key", errDamaged)
 	}
@@ -199,6 +186,40 @@ func (b block) find(k *recordKey) (int, error) {
 	}
 	return above, nil
 }
+
+// above returns the position of the first record above k. Chunk IDs are even, so it is
+// guessed, and looked for around there: some eight keys that lie together, instead of eleven all
+// over the block.
+func (b block) above(k *recordKey) int {
+	first, next := prefixOf(b.keyAt(0)), prefixOf(b.keyAt(b.records))
+	guess := 0
+	if p := prefixOf(k[:]); p > first && next > first {
+		guess = min(int(float64(p-first)/float64(next-first)*float64(b.records)), b.records-1)
+	}
+	isAbove := func(i int) bool { return bytes.Compare(b.keyAt(i), k[:]) > 0 }
+	low, high := guess, guess // low is not above, high is
+	const stride = 8
+	if isAbove(guess) {
+		for step := stride; ; step *= 2 {
+			if low = high - step; low < 0 || !isAbove(low) {
+				break
+			}
+			high = low
+		}
+	} else {
+		for step := stride; ; step *= 2 {
+			if high = low + step; high >= b.records || isAbove(high) {
+				break
+			}
+			low = high
+		}
+	}
+	low, high = max(low, -1)+1, min(high, b.records)
+	return low + sort.Search(high-low, func(i int) bool { return isAbove(low + i) })
+}
+
+// prefixOf returns the first bytes of a key, which compare as it does where they differ.
+func prefixOf(k []byte) uint64 { return binary.BigEndian.Uint64(k) }
 
 // blockWriter cuts a sorted stream of records into blocks.
 type blockWriter struct {

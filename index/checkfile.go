@@ -117,7 +117,8 @@ func readError(err error) error {
 type fileCheck struct {
 	f     *os.File
 	pages uint64
-	seen  []uint64 // a bit for each page
+	seen  []uint64             // a bit for each page
+	first [maxDepth + 2][]byte // of the page at each depth, its first bytes
 }
 
 // visit marks the n pages from p.
@@ -144,34 +145,46 @@ func (c *fileCheck) read(p []byte, at uint64) error {
 
 // page reads and checks a page's header and marks its pages. It returns the
 // flags, the number of elements and the page's size in bytes.
-func (c *fileCheck) page(p uint64) (flags uint16, count int, size uint64, err error) {
+func (c *fileCheck) page(p uint64, first []byte) (flags uint16, count int, size uint64, err error) {
 	if p >= c.pages {
 		return 0, 0, 0, fmt.Errorf("%w: page %d is out of range", errDamaged, p)
 	}
-	var h [pageHeader]byte
-	if err := c.read(h[:], p*pageSize); err != nil {
+	if err := c.read(first, p*pageSize); err != nil {
 		return 0, 0, 0, err
 	}
-	if native.Uint64(h[:]) != p {
+	if native.Uint64(first) != p {
 		return 0, 0, 0, fmt.Errorf("%w: page %d says that it is another", errDamaged, p)
 	}
-	n := uint64(native.Uint32(h[12:])) + 1
-	return native.Uint16(h[8:]), int(native.Uint16(h[10:])), n * pageSize, c.visit(p, n)
+	n := uint64(native.Uint32(first[12:])) + 1
+	return native.Uint16(first[8:]), int(native.Uint16(first[10:])), n * pageSize, c.visit(p, n)
 }
 
 // tree checks a page of a bucket and all below it.
 func (c *fileCheck) tree(p uint64, depth int) error {
-	flags, count, size, err := c.page(p)
+	if depth > maxDepth {
+		return fmt.Errorf("%w: page %d at depth %d", errDamaged, p, depth)
+	}
+	// One read gets the elements of most pages, too.
+	if c.first[depth] == nil {
+		c.first[depth] = make([]byte, pageSize)
+	}
+	first := c.first[depth]
+	flags, count, size, err := c.page(p, first)
 	if err != nil {
 		return err
 	}
-	if flags != branchPage && flags != leafPage || depth > maxDepth || pageHeader+uint64(count)*pageElement > size ||
+	if flags != branchPage && flags != leafPage || pageHeader+uint64(count)*pageElement > size ||
 		flags == branchPage && count == 0 {
 		return fmt.Errorf("%w: page %d of type %#x has %d elements at depth %d", errDamaged, p, flags, count, depth)
 	}
-	elements := make([]byte, count*pageElement)
-	if err := c.read(elements, p*pageSize+pageHeader); err != nil {
-		return err
+	var elements []byte
+	if end := pageHeader + count*pageElement; end <= pageSize {
+		elements = first[pageHeader:end]
+	} else {
+		elements = make([]byte, count*pageElement)
+		if err := c.read(elements, p*pageSize+pageHeader); err != nil {
+			return err
+		}
 	}
 	if flags == leafPage {
 		return c.leaf(io.NewSectionReader(c.f, int64(p*pageSize), int64(size)), elements, depth)
@@ -234,7 +247,8 @@ func (c *fileCheck) inline(p []byte, depth int) error {
 
 // freelist checks that the pages that bbolt will overwrite are used by nothing.
 func (c *fileCheck) freelist(p uint64) error {
-	flags, count, size, err := c.page(p)
+	var header [pageHeader]byte
+	flags, count, size, err := c.page(p, header[:])
 	if err != nil {
 		return err
 	}

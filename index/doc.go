@@ -17,12 +17,13 @@
 //
 // The file is a bbolt database, but bbolt holds few and large values. Entries
 // are in sorted runs, cut into blocks of at most 64 KiB; absorbing appends a
-// run, and runs are merged when they are alike in size, so that there are few of
-// them. A merge moves a range of keys in each transaction: before and after it,
-// each entry is in exactly one run.
+// run, and runs are merged (see policy.go). A merge moves a range of keys in each
+// transaction: before and after it, each entry is in exactly one run. A filter
+// for each run tells at once of most chunks that it does not have them.
 //
 //	state       one value: whose index this is, counters, the list of runs
 //	blocks      run, first record  ->  records
+//	filters     run, part          ->  lines of bits
 //	sources     ordinal            ->  pack, and the segment that names it
 //	segments    number             ->  ID, signer, first ordinal, entries left
 //	names       segment ID         ->  number, how many others supersede it

@@ -56,7 +56,7 @@ func (l *Local) EntriesBy(n int) iter.Seq2[Located, error] { return l.entries(n)
 // Merging reports whether a merge is under way.
 func (l *Local) Merging() (merging bool, err error) {
 	err = l.view(func(r *reader) error {
-		merging = len(r.current.having(input)) > 0
+		_, _, merging = r.current.merging()
 		return nil
 	})
 	return merging, err

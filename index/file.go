@@ -53,45 +53,56 @@ func (l *Local) passGate(ctx context.Context, exclusive bool) (leave func(), err
 }
 
 // checkedFile remembers which contents of the file were checked last, so that the
-// check is made once after each change and not at each opening.
+// check is made once after each change by others and not at each opening.
 type checkedFile struct {
-	info os.FileInfo
-	meta boltMeta
+	info  os.FileInfo
+	meta  boltMeta
+	names bool // what is known of segments was verified too
 }
 
 func (c checkedFile) same(info os.FileInfo, m boltMeta) bool {
 	return c.info != nil && os.SameFile(c.info, info) && c.info.Size() == info.Size() && c.info.ModTime().Equal(info.ModTime()) && c.meta == m
 }
 
-// checkOnce is checkFile for a file that may have been checked before.
-func (l *Local) checkOnce(f *os.File) error {
-	info, err := f.Stat()
+// checkOnce is checkFile for a file that may have been checked before. It returns what
+// it found.
+func (l *Local) checkOnce(f *os.File) (checkedFile, error) {
+	now, err := stateOf(f)
 	if err != nil {
-		return err
-	}
-	m, err := readMeta(f)
-	if err != nil {
-		return err
+		return now, err
 	}
 	l.mu.Lock()
 	last := l.checked
 	l.mu.Unlock()
-	if last.same(info, m) {
-		return nil
+	if last.same(now.info, now.meta) {
+		return last, nil
 	}
 	if err := checkFile(f); err != nil {
-		return err
+		return now, err
 	}
+	l.haveChecked(now)
+	return now, nil
+}
+
+func stateOf(f *os.File) (c checkedFile, err error) {
+	if c.info, err = f.Stat(); err != nil {
+		return c, err
+	}
+	c.meta, err = readMeta(f)
+	return c, err
+}
+
+func (l *Local) haveChecked(c checkedFile) {
 	l.mu.Lock()
-	l.checked = checkedFile{info: info, meta: m}
-	l.mu.Unlock()
-	return nil
+	defer l.mu.Unlock()
+	l.checked = c
 }
 
 // database is the open file.
 type database struct {
 	*bolt.DB
-	file *os.File
+	file    *os.File
+	checked checkedFile // as it was opened
 }
 
 // opening says how to open the file.
@@ -121,16 +132,19 @@ func (l *Local) open(ctx context.Context, how opening) (*database, error) {
 			FreelistType: bolt.FreelistArrayType,
 			Timeout:      l.wait, // we have the lock already, where there is flock
 			OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
-				f, err := l.openFile(ctx, path, flag, mode, how)
-				d.file = f
-				return f, err
+				var err error
+				d.file, d.checked, err = l.openFile(ctx, path, flag, mode, how)
+				return d.file, err
 			},
 		})
 		return err
 	})
 	switch {
 	case err == nil:
-		d.AllocSize = 1 << 20 // the default grows small files by 16 MiB
+		d.AllocSize = 1 << 20
+		if d.checked.info != nil { // each growth costs a sync
+			d.AllocSize *= int(min(1+d.checked.info.Size()>>26, 16))
+		}
 		return d, nil
 	case errors.Is(err, errDamaged):
 		if d.file != nil {
@@ -149,32 +163,33 @@ func (l *Local) open(ctx context.Context, how opening) (*database, error) {
 // openFile is what bbolt opens the file with. It locks the file first, so that
 // nobody writes while it is checked, and so that it is emptied by one process
 // and not under the eyes of another.
-func (l *Local) openFile(ctx context.Context, path string, flag int, mode os.FileMode, how opening) (*os.File, error) {
+func (l *Local) openFile(ctx context.Context, path string, flag int, mode os.FileMode, how opening) (*os.File, checkedFile, error) {
 	f, err := os.OpenFile(path, flag, mode)
 	if err != nil {
-		return nil, err
+		return nil, checkedFile{}, err
 	}
+	var c checkedFile
 	if err = acquire(ctx, f, how != forReading); err == nil {
-		err = l.prepare(f, how)
+		c, err = l.prepare(f, how)
 	}
 	if err != nil {
 		unlock(f)
 		f.Close()
-		return nil, err
+		return nil, c, err
 	}
-	return f, nil
+	return f, c, nil
 }
 
-func (l *Local) prepare(f *os.File, how opening) error {
+func (l *Local) prepare(f *os.File, how opening) (checkedFile, error) {
 	if how == emptied {
-		return f.Truncate(0)
+		return checkedFile{}, f.Truncate(0)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return checkedFile{}, err
 	}
 	if info.Size() == 0 && how == forWriting {
-		return nil // bbolt makes a new one of it
+		return checkedFile{}, nil // bbolt makes a new one of it
 	}
 	return l.checkOnce(f)
 }

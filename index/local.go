@@ -41,8 +41,8 @@ type Options struct {
 
 const (
 	defaultWait = 30 * time.Second
-	// readingTime is how long the file stays open for look-ups. Whoever wants to
-	// write waits for so long at most, plus one look-up.
+	// readingTime is how long the file stays open for look-ups before it is asked whether
+	// somebody wants to write, who waits for so long at most, plus one look-up.
 	readingTime = 250 * time.Millisecond
 	maxTries    = 3
 	fileMode    = 0o600

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// locking says that tryLock locks.
+const locking = true
+
 // tryLock takes a shared or exclusive lock of the file, as bbolt does, and
 // reports false if another open file has one that excludes it.
 func tryLock(f *os.File, exclusive bool) (bool, error) {

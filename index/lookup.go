@@ -67,7 +67,7 @@ func (r *reader) appendPlaces(dst []Place, id chunk.ID) ([]Place, error) {
 			continue
 		}
 		var err error
-		if dst, err = r.appendRun(dst, u, id); err != nil {
+		if dst, err = r.appendRun(dst, u, &r.filters[i], id); err != nil {
 			return nil, err
 		}
 	}
@@ -81,10 +81,13 @@ func (r *reader) appendPlaces(dst []Place, id chunk.ID) ([]Place, error) {
 }
 
 // appendRun appends the places that a run has for a chunk.
-func (r *reader) appendRun(dst []Place, u *run, id chunk.ID) ([]Place, error) {
+func (r *reader) appendRun(dst []Place, u *run, f *runFilter, id chunk.ID) ([]Place, error) {
 	first := newKey(id, 0, 0)
 	if bytes.Compare(u.from[:32], id[:]) > 0 || !first.less(&u.to) {
 		return dst, nil
+	}
+	if absent, err := f.absent(r.tables, u, &id); absent || err != nil {
+		return dst, err
 	}
 	if first.less(&u.from) {
 		first = u.from
@@ -126,16 +129,12 @@ func (r *reader) appendRun(dst []Place, u *run, id chunk.ID) ([]Place, error) {
 
 // appendPlace appends what a record says, unless its segment is dead.
 func (r *reader) appendPlace(dst []Place, rec *record) ([]Place, error) {
-	src, err := r.source(rec.key.ordinal())
-	if err != nil {
-		return dst, err
-	}
-	seg, err := r.segment(src.segment)
-	if err != nil || !seg.alive {
+	p, by, err := r.resolve(rec.key.ordinal())
+	if err != nil || by == nil {
 		return dst, err
 	}
 	return append(dst, Place{
-		Pack: src.pack.ID, PackKind: src.pack.Kind, PackSize: src.pack.Size, Entry: rec.entry(), Signer: seg.signer, SignerPlace: seg.place,
+		Pack: p.ID, PackKind: p.Kind, PackSize: p.Size, Entry: rec.entry(), Signer: by.Signer, SignerPlace: by.Place,
 	}), nil
 }
 

@@ -3,6 +3,8 @@ package index
 import (
 	"bytes"
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -16,27 +18,44 @@ type stream interface {
 
 // merger merges streams whose records differ. It is a heap of their heads.
 type merger struct {
-	heads []*head
+	heads []head
+	heap  []int32 // positions of heads
 }
 
 type head struct {
 	record
-	from stream
+	prefix uint64 // of the key: what most comparisons need
+	from   stream
+}
+
+// advance reads the next record.
+func (h *head) advance() (bool, error) {
+	ok, err := h.from.next(&h.record)
+	h.prefix = prefixOf(h.key[:])
+	return ok, err
+}
+
+func (h *head) less(o *head) bool {
+	if h.prefix != o.prefix {
+		return h.prefix < o.prefix
+	}
+	return h.key.less(&o.key)
 }
 
 func newMerger[S stream](streams []S) (*merger, error) {
-	m := &merger{}
-	for _, s := range streams {
-		h := &head{from: s}
-		ok, err := s.next(&h.record)
+	m := &merger{heads: make([]head, len(streams))}
+	for i, s := range streams {
+		h := &m.heads[i]
+		h.from = s
+		ok, err := h.advance()
 		if err != nil {
 			return nil, err
 		}
 		if ok {
-			m.heads = append(m.heads, h)
+			m.heap = append(m.heap, int32(i))
 		}
 	}
-	for i := len(m.heads)/2 - 1; i >= 0; i-- {
+	for i := len(m.heap)/2 - 1; i >= 0; i-- {
 		m.sift(i)
 	}
 	return m, nil
@@ -44,24 +63,24 @@ func newMerger[S stream](streams []S) (*merger, error) {
 
 // peek returns the lowest record, or nil at the end.
 func (m *merger) peek() *record {
-	if len(m.heads) == 0 {
+	if len(m.heap) == 0 {
 		return nil
 	}
-	return &m.heads[0].record
+	return &m.heads[m.heap[0]].record
 }
 
 // pop moves on to the next record.
 func (m *merger) pop() error {
-	h := m.heads[0]
+	h := &m.heads[m.heap[0]]
 	before := h.key
-	ok, err := h.from.next(&h.record)
+	ok, err := h.advance()
 	if err != nil {
 		return err
 	}
 	if !ok {
-		last := len(m.heads) - 1
-		m.heads[0] = m.heads[last]
-		m.heads = m.heads[:last]
+		last := len(m.heap) - 1
+		m.heap[0] = m.heap[last]
+		m.heap = m.heap[:last]
 	} else if !before.less(&h.key) {
 		return fmt.Errorf("%w: records are not sorted", errDamaged)
 	}
@@ -72,15 +91,15 @@ func (m *merger) pop() error {
 func (m *merger) sift(i int) {
 	for {
 		least := i
-		for c := 2*i + 1; c <= 2*i+2 && c < len(m.heads); c++ {
-			if m.heads[c].key.less(&m.heads[least].key) {
+		for c := 2*i + 1; c <= 2*i+2 && c < len(m.heap); c++ {
+			if m.heads[m.heap[c]].less(&m.heads[m.heap[least]]) {
 				least = c
 			}
 		}
 		if least == i {
 			return
 		}
-		m.heads[i], m.heads[least] = m.heads[least], m.heads[i]
+		m.heap[i], m.heap[least] = m.heap[least], m.heap[i]
 		i = least
 	}
 }
@@ -159,65 +178,66 @@ func (s *runStream) next(rec *record) (bool, error) {
 	return true, nil
 }
 
-// maxRuns is how many runs there may be besides those of a merge under way: a
-// look-up of a chunk that is not there reads a block in each.
-const maxRuns = 8
-
-// toMerge chooses runs to merge, or none. A run must be at least twice as large as all
-// smaller ones together, so that there are few and each record is moved only some
-// log2 n times; and a merge of everything takes the dead records out once they are
-// more than a quarter.
-func (st *state) toMerge() []uint32 {
-	runs := slices.Clone(st.runs)
-	slices.SortFunc(runs, func(a, b run) int {
-		return cmp.Or(cmp.Compare(b.records, a.records), cmp.Compare(a.number, b.number))
-	})
-	first := len(runs)
-	if st.dead*4 > st.records() {
-		first = 0
-	} else {
-		smaller := uint64(0)
-		for i, r := range slices.Backward(runs) {
-			if smaller > 0 && r.records < 2*smaller {
-				first = i
-			}
-			smaller += r.records
+// mergeSome merges up to work records of what is due, in this transaction. It returns how
+// many it moved: less than that if there is nothing left to do.
+func (t *tables) mergeSome(st *state, work int) (moved int, err error) {
+	for moved < work {
+		if inputs := st.due(); len(inputs) > 0 {
+			st.beginMerge(inputs)
 		}
+		out, inputs, found := st.merging()
+		if !found {
+			break
+		}
+		n, err := t.merge(st, out, inputs, work-moved)
+		if err != nil {
+			return moved, err
+		}
+		moved += n
 	}
-	if len(runs) > maxRuns {
-		first = min(first, maxRuns-1)
-	}
-	var chosen []uint32
-	for _, r := range runs[first:] {
-		chosen = append(chosen, r.number)
-	}
-	return chosen
+	return moved, nil
 }
 
-// tidy does one step of what is due: removing what a killed process left behind, going on
-// with a merge, or beginning one. It reports whether there was anything to do.
-func (s *session) tidy() (bool, error) {
-	if left := s.current.having(building); len(left) > 0 {
-		// Whoever built it did not end its session properly: nobody else can be here.
-		return true, s.update(func(t *tables) error { return t.removeRun(s.current, left[0]) })
+// Merge merges what has piled up while much was absorbed: whoever has absorbed tens of
+// thousands of chunks calls it then. It takes the time of absorbing them again at most, and
+// nobody has to wait for it for longer than for an Absorb. Without it all answers are right and
+// look-ups slow, until many an Absorb of little has merged a part of it.
+func (l *Local) Merge(ctx context.Context) error {
+	err := l.change(ctx, func(s *session) (more bool, err error) {
+		if did, err := s.clean(); did || err != nil {
+			return true, err
+		}
+		if _, _, merging := s.current.merging(); !merging && len(s.current.due()) == 0 {
+			return false, nil
+		}
+		return true, s.mergeStep()
+	})
+	if err != nil {
+		return fmt.Errorf("merge runs of local index: %w", err)
 	}
-	if inputs := s.current.having(input); len(inputs) > 0 {
-		return true, s.update(func(t *tables) error { return t.merge(s.current, inputs) })
-	}
-	inputs := s.current.toMerge()
-	if len(inputs) == 0 {
+	return nil
+}
+
+// mergeStep merges in a transaction of its own.
+func (s *session) mergeStep() error {
+	return s.update(func(t *tables) error {
+		_, err := t.mergeSome(s.current, stepRecords)
+		return err
+	})
+}
+
+// clean removes some of what a killed process left behind, and reports whether there was
+// anything. Whoever was building the run did not end its session properly, or it would not be
+// there: nobody else can be here.
+func (s *session) clean() (bool, error) {
+	n, found := s.current.building()
+	if !found {
 		return false, nil
 	}
-	return true, s.update(func(t *tables) error {
-		s.current.begin(output)
-		for _, n := range inputs {
-			s.current.run(n).role = input
-		}
-		return t.merge(s.current, inputs)
-	})
+	return true, s.update(func(t *tables) error { return t.removeRun(s.current, n) })
 }
 
-// removeRun deletes blocks of a run, and the run when none is left.
+// removeRun deletes blocks of a run that was not completed, and the run when none is left.
 func (t *tables) removeRun(st *state, n uint32) error {
 	prefix := number(n)
 	var keys [][]byte
@@ -227,6 +247,9 @@ func (t *tables) removeRun(st *state, n uint32) error {
 		keys = append(keys, bytes.Clone(k))
 	}
 	if !bytes.HasPrefix(k, prefix) {
+		if err := t.deleteParts(n, 0, st.run(n).lastPart()+1); err != nil {
+			return err
+		}
 		st.drop(n)
 	}
 	return t.deleteBlocks(keys)
@@ -241,89 +264,84 @@ func (t *tables) deleteBlocks(keys [][]byte) error {
 	return nil
 }
 
-// merge moves the next range of records from the inputs to the output. Each record
-// is in one of them before and after, so that a merge can stop after any step.
-func (t *tables) merge(st *state, inputs []uint32) error {
+// merge moves the next range of some n records from the inputs to the output, and returns how
+// many there were. Each record is in one of them before and after, so that a merge can stop
+// after any step.
+func (t *tables) merge(st *state, output uint32, inputs []uint32, n int) (moved int, err error) {
 	streams := make([]*runStream, len(inputs))
 	for i, n := range inputs {
 		s, err := t.openRun(st.run(n))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		streams[i] = s
 	}
 	dead, err := t.loadDead(st)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	out := st.run(st.having(output)[0])
-	if err := t.moveRecords(out, streams, dead); err != nil {
-		return err
+	if moved, err = t.moveRecords(st.run(output), streams, dead, n); err != nil {
+		return 0, err
 	}
-	outNumber := out.number // out moves when runs are dropped
+	left := len(inputs)
 	for i, n := range inputs {
-		s := streams[i]
-		if err := t.deleteBlocks(s.consumed); err != nil {
-			return err
-		}
-		if s.done {
+		s, u := streams[i], st.run(n)
+		first, end := u.firstPart(), u.lastPart()+1
+		if !s.done {
+			u.from = s.head
+			u.records -= s.read - 1 // the head was read but not moved
+			end = u.firstPart()
+		} else {
 			st.drop(n)
-			continue
+			left--
 		}
-		u := st.run(n)
-		u.from = s.head
-		u.records -= s.read - 1 // the head was read but not moved
+		if err := errors.Join(t.deleteBlocks(s.consumed), t.deleteParts(n, first, end)); err != nil {
+			return 0, err
+		}
 	}
-	if out = st.run(outNumber); len(st.having(input)) == 0 {
+	if out := st.run(output); left == 0 {
 		out.role = settled
 		if out.records == 0 {
-			st.drop(outNumber)
+			st.drop(output)
 		}
 	}
-	return t.settleDead(st, dead)
+	return moved, t.settleDead(st, dead)
 }
 
-// moveRecords writes the next live records of the streams to out, and counts the
-// dead ones that it leaves out.
-func (t *tables) moveRecords(out *run, streams []*runStream, dead *deadSegments) error {
+// moveRecords writes the next live records of the streams to out, some limit at most, and
+// counts the dead ones that it leaves out. It returns how many both are.
+func (t *tables) moveRecords(out *run, streams []*runStream, dead *deadSegments, limit int) (n int, err error) {
 	m, err := newMerger(streams)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	w := blockWriter{run: out.number}
+	w, err := t.append(out)
+	if err != nil {
+		return 0, err
+	}
 	// The last block of out says that a record with the key out.to follows. It does,
 	// even if it has died since.
 	promised := out.records > 0
-	for n := 0; m.peek() != nil; n++ {
+	for ; m.peek() != nil; n++ {
 		rec := m.peek()
 		if promised && rec.key != out.to {
-			return fmt.Errorf("%w: a merge does not go on where it stopped", errDamaged)
+			return n, fmt.Errorf("%w: a merge does not go on where it stopped", errDamaged)
 		}
 		seg := dead.find(rec.key.ordinal())
-		if n >= stepRecords && (seg == nil || n >= 4*stepRecords) {
+		if n >= limit && (seg == nil || n >= 4*limit) {
 			break
 		}
 		if seg != nil && !promised {
 			seg.dropped++
-		} else {
-			if out.records == 0 {
-				out.from = rec.key
-			}
-			if err := w.add(rec, t.blocks.Put); err != nil {
-				return err
-			}
-			out.records++
+		} else if err := w.add(rec); err != nil {
+			return n, err
 		}
 		promised = false
 		if err := m.pop(); err != nil {
-			return err
+			return n, err
 		}
 	}
-	out.to = endKey
-	if rec := m.peek(); rec != nil {
-		out.to = rec.key
-	}
-	return w.flush(&out.to, t.blocks.Put)
+	return n, w.finish(m.peek())
 }
 
 // deadSegments are those whose records are to be dropped, by their ordinals.

@@ -85,6 +85,9 @@ func absorbAll(path string) error {
 				return err
 			}
 		}
+		if err := l.Merge(context.Background()); err != nil {
+			return err
+		}
 		third := func(id index.SegmentID) bool { return int(id[0])%3 != n%3 }
 		if err := l.Retain(context.Background(), third); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -17,6 +18,7 @@ type handle struct {
 
 	// Guarded by Local.mu.
 	users   int
+	used    bool      // since the timer last looked
 	expired bool      // closes when the last user leaves
 	broken  bool      // damage was found: to be abandoned
 	idle    []*reader // transactions for the next users
@@ -25,11 +27,14 @@ type handle struct {
 // reader is a transaction for one goroutine at a time.
 type reader struct {
 	*tables
-	current *state
-	tx      *bolt.Tx
-	cursor  *bolt.Cursor // of the blocks
+	current  *state
+	tx       *bolt.Tx
+	cursor   *bolt.Cursor // of the blocks
+	filters  []runFilter  // of the runs
+	resolver resolver
 }
 
+// newReader begins a transaction. st is the state of the file, nil if it is still to be read.
 func newReader(db *database, st *state) (*reader, error) {
 	var r *reader
 	err := guard(func() error {
@@ -42,11 +47,17 @@ func newReader(db *database, st *state) (*reader, error) {
 			tx.Rollback()
 			return err
 		}
-		r = &reader{tables: t, current: st, tx: tx, cursor: t.blocks.Cursor()}
+		r = &reader{tables: t, tx: tx, cursor: t.blocks.Cursor()}
+		if st != nil {
+			r.at(st)
+		}
 		return nil
 	})
 	return r, err
 }
+
+// at tells the reader what state the file is in.
+func (r *reader) at(st *state) { r.current, r.filters = st, make([]runFilter, len(st.runs)) }
 
 // view runs fn on the file as it is, if that is a later state of what the user of
 // the Local relies on. Damage empties the file and becomes ErrLost.
@@ -97,7 +108,7 @@ func (l *Local) enter() (*handle, error) {
 	defer l.mu.Unlock()
 	h.users = 1
 	l.handle = h
-	h.timer = time.AfterFunc(readingTime, func() { l.expire(h) })
+	h.timer = time.AfterFunc(readingTime, func() { l.look(h) })
 	return h, nil
 }
 
@@ -109,6 +120,7 @@ func (l *Local) join() (*handle, error) {
 	}
 	if l.handle != nil {
 		l.handle.users++
+		l.handle.used = true
 	}
 	return l.handle, nil
 }
@@ -138,7 +150,7 @@ func (l *Local) openHandle() (*handle, error) {
 		h.close()
 		return nil, err
 	}
-	r.current = h.current
+	r.at(h.current)
 	h.idle = []*reader{r}
 	return h, nil
 }
@@ -173,6 +185,38 @@ func (l *Local) leave(h *handle, r *reader, err error) {
 	if h.users == 0 && h.expired {
 		h.close()
 	}
+}
+
+// look closes a handle that nobody uses any more, or that keeps a writer waiting. Others
+// stay open, as the pages of a mapping that is made anew must be mapped anew.
+func (l *Local) look(h *handle) {
+	l.mu.Lock()
+	used := h.used
+	h.used = false
+	l.mu.Unlock()
+	if !used || !l.undisturbed() {
+		l.expire(h)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !h.expired {
+		h.timer.Reset(readingTime)
+	}
+}
+
+// undisturbed reports whether no writer waits at the gate, as far as can be known.
+func (l *Local) undisturbed() bool {
+	f, err := os.Open(l.path + gateSuffix)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	ok, err := tryLock(f, false)
+	if ok {
+		unlock(f)
+	}
+	return ok && err == nil && locking
 }
 
 // expire takes a handle out of use, and closes it unless somebody is in it.

@@ -20,13 +20,21 @@ func (l *Local) Retain(ctx context.Context, keep func(SegmentID) bool) error {
 	if len(drop) == 0 {
 		return nil
 	}
+	tooDead := false // at some time: then go on until the merge of everything is done
 	err = l.change(ctx, func(s *session) (bool, error) {
 		if len(drop) > 0 {
 			some := drop[:min(len(drop), segmentsPerStep)]
 			drop = drop[len(some):]
 			return true, s.drop(some)
 		}
-		return s.tidy()
+		if did, err := s.clean(); did || err != nil {
+			return true, err
+		}
+		tooDead = tooDead || s.current.tooDead()
+		if _, _, merging := s.current.merging(); !tooDead || !merging && !s.current.tooDead() {
+			return false, nil
+		}
+		return true, s.mergeStep()
 	})
 	if err != nil {
 		return fmt.Errorf("drop index segments: %w", err)

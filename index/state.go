@@ -11,7 +11,7 @@ import (
 
 // localVersion is that of the local file. A file of another version is thrown
 // away and made anew from the segments.
-const localVersion = 1
+const localVersion = 2
 
 // state is the one value that says what the rest of the file is.
 type state struct {
@@ -33,7 +33,7 @@ type role uint8
 const (
 	settled  role = iota // whole
 	building             // being written by an absorb; not looked at
-	input                // part of a merge; [from, end) is still here
+	input                // part of a merge, into another run; [from, end) is still here
 	output               // result of a merge; [from, to) is here already
 )
 
@@ -41,12 +41,14 @@ const (
 // of it, even if a block still has them.
 type run struct {
 	number   uint32
+	into     uint32 // of an input: the number of the output
 	role     role
 	from, to recordKey
 	records  uint64
+	lines    uint32 // of its filter
 }
 
-const runSize = 4 + 1 + 2*keySize + 8
+const runSize = 4 + 4 + 1 + 2*keySize + 8 + 4
 
 func (s *state) encode() []byte {
 	b := []byte{localVersion}
@@ -63,10 +65,12 @@ func (s *state) encode() []byte {
 	for i := range s.runs {
 		r := &s.runs[i]
 		b = binary.LittleEndian.AppendUint32(b, r.number)
+		b = binary.LittleEndian.AppendUint32(b, r.into)
 		b = append(b, byte(r.role))
 		b = append(b, r.from[:]...)
 		b = append(b, r.to[:]...)
 		b = binary.LittleEndian.AppendUint64(b, r.records)
+		b = binary.LittleEndian.AppendUint32(b, r.lines)
 	}
 	return b
 }
@@ -82,10 +86,10 @@ func parseState(p []byte, id seal.RepositoryID) (*state, error) {
 	s.nextRun, s.nextOrdinal, s.nextSegment = d.U32(), d.U32(), d.U32()
 	s.names, s.segments, s.sources, s.dead = d.U64(), d.U64(), d.U64(), d.U64()
 	for range d.Count32(runSize) {
-		r := run{number: d.U32(), role: role(d.U8())}
+		r := run{number: d.U32(), into: d.U32(), role: role(d.U8())}
 		copy(r.from[:], d.Fixed(keySize))
 		copy(r.to[:], d.Fixed(keySize))
-		r.records = d.U64()
+		r.records, r.lines = d.U64(), d.U32()
 		s.runs = append(s.runs, r)
 	}
 	if err := d.Finish(); err != nil {
@@ -108,20 +112,19 @@ func (s *state) drop(number uint32) {
 	s.runs = slices.DeleteFunc(s.runs, func(r run) bool { return r.number == number })
 }
 
-// having returns the numbers of the runs of a role.
-func (s *state) having(want role) []uint32 {
-	var n []uint32
+// building returns the number of a run that was begun and not completed.
+func (s *state) building() (number uint32, found bool) {
 	for _, r := range s.runs {
-		if r.role == want {
-			n = append(n, r.number)
+		if r.role == building {
+			return r.number, true
 		}
 	}
-	return n
+	return 0, false
 }
 
-// begin adds a run.
-func (s *state) begin(as role) *run {
-	s.runs = append(s.runs, run{number: s.nextRun, role: as})
+// begin adds a run that gets so many records at most.
+func (s *state) begin(as role, records uint64) *run {
+	s.runs = append(s.runs, run{number: s.nextRun, role: as, lines: linesFor(records)})
 	s.nextRun++
 	return &s.runs[len(s.runs)-1]
 }

@@ -14,23 +14,24 @@ import (
 // table's letter, the key and the value, so that neither can be taken for another.
 type table struct {
 	bucket *bolt.Bucket
+	cursor *bolt.Cursor // for get
 	letter byte
 }
 
 func (t table) sum(key, value []byte) sum {
-	var room [512]byte
-	buf := append(room[:0], t.letter, byte(len(key)))
-	buf = append(buf, key...)
-	return sumOf(append(buf, value...))
+	h := summer{uint32(t.letter), uint32(len(key))}
+	h.add(key)
+	h.add(value)
+	return h.sum()
 }
 
 // get returns the value of a key, or nil.
 func (t table) get(key []byte) ([]byte, error) {
-	v := t.bucket.Get(key)
-	if v == nil {
+	k, v := t.cursor.Seek(key) // Bucket.Get would make a cursor each time
+	if !bytes.Equal(k, key) {
 		return nil, nil
 	}
-	return t.open(key, v)
+	return t.open(k, v)
 }
 
 func (t table) open(key, v []byte) ([]byte, error) {
@@ -74,10 +75,10 @@ func (t table) each(start []byte, fn func(key, value []byte) (bool, error)) erro
 type tables struct {
 	state, sources, segments, names, packs, supersedes table
 
-	blocks *bolt.Bucket
+	blocks, filters *bolt.Bucket
 }
 
-var bucketNames = []string{"state", "sources", "segments", "names", "packs", "supersedes", "blocks"}
+var bucketNames = []string{"state", "sources", "segments", "names", "packs", "supersedes", "blocks", "filters"}
 
 // openTables finds the buckets, and if create is set makes those that lack.
 func openTables(tx *bolt.Tx, create bool) (*tables, error) {
@@ -92,12 +93,14 @@ func openTables(tx *bolt.Tx, create bool) (*tables, error) {
 			return nil, fmt.Errorf("%w: no %s in it", errDamaged, n)
 		}
 	}
-	t := &tables{blocks: buckets[6]}
+	t := &tables{blocks: buckets[6], filters: buckets[7]}
 	for i, at := range []*table{&t.state, &t.sources, &t.segments, &t.names, &t.packs, &t.supersedes} {
-		*at = table{bucket: buckets[i], letter: bucketNames[i][0] + byte(i)}
+		*at = table{bucket: buckets[i], cursor: buckets[i].Cursor(), letter: bucketNames[i][0] + byte(i)}
 	}
-	// Blocks are written in order, so that full pages waste nothing.
-	t.blocks.FillPercent = 1
+	// What is written in order wastes nothing with full pages.
+	for _, b := range []*bolt.Bucket{t.blocks, t.filters, t.sources.bucket, t.segments.bucket} {
+		b.FillPercent = 1
+	}
 	return t, nil
 }
 

@@ -98,11 +98,13 @@ func (r *Repository) listSegments(ctx context.Context, bad func(name string, err
 }
 
 // How many segments, and about how many chunks, are absorbed at once: each time
-// costs a synced write of the local index, and all of them lie in memory for it.
-// A single segment can have more chunks.
+// costs synced writes of the local index and makes a run, and all of them lie in
+// memory for it, 56 bytes a chunk. A single segment can have more chunks.
 const (
-	absorbBatch  = 64
-	absorbChunks = 1 << 19
+	absorbBatch  = 1024
+	absorbChunks = 1 << 18
+	// mergeChunks is how many chunks are much to absorb, after which the index is merged.
+	mergeChunks = 1 << 13
 )
 
 func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[index.SegmentID]bool, bad func(name string, err error)) error {
@@ -115,13 +117,13 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 	}
 	left := make(map[index.SegmentID]error)
 	var batch []*index.Segment
-	chunks := 0
+	chunks, absorbed := 0, 0
 	flush := func() error {
 		if err := l.Absorb(ctx, r.config.Admin, batch...); err != nil {
 			return indexError{err}
 		}
 		clear(batch)
-		batch, chunks = batch[:0], 0
+		batch, chunks, absorbed = batch[:0], 0, absorbed+chunks
 		return nil
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(stored), index.SegmentID.Compare) {
@@ -148,6 +150,11 @@ func (r *Repository) absorb(ctx context.Context, l *index.Local, stored map[inde
 	if len(batch) > 0 {
 		if err := flush(); err != nil {
 			return err
+		}
+	}
+	if absorbed >= mergeChunks {
+		if err := l.Merge(ctx); err != nil {
+			return indexError{err}
 		}
 	}
 	return r.leftOut(l, left, bad)
