@@ -1,6 +1,7 @@
 package pack_test
 
 import (
+	"bytes"
 	"io"
 	"testing"
 
@@ -22,6 +23,27 @@ func BenchmarkAppend(b *testing.B) {
 		}
 		e := pack.Entry{ID: chunk.ID{1}, Kind: chunk.Data, Encoding: pack.Plain, Raw: uint32(len(encoded))}
 		if _, err := p.Append(e, encoded); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOpen measures opening frames of 64 KiB into a buffer that is used again.
+func BenchmarkOpen(b *testing.B) {
+	w := newWorld(b)
+	var stored bytes.Buffer
+	p := w.writer(b, &stored, seal.DataPack, 1)
+	const size = 64 << 10
+	e, err := p.Append(pack.Entry{ID: chunk.ID{1}, Kind: chunk.Data, Encoding: pack.Plain, Raw: size}, make([]byte, size, size+seal.Overhead))
+	if err != nil {
+		b.Fatal(err)
+	}
+	k := must[*pack.Key](b)(pack.OpenKey(stored.Bytes()[:pack.PrefixSize], seal.DataPack, w.ring, w.private))
+	frame, dst := stored.Bytes()[e.Offset:], make([]byte, 0, size)
+	b.ReportAllocs()
+	b.SetBytes(size)
+	for b.Loop() {
+		if _, err := k.Open(dst, frame, e); err != nil {
 			b.Fatal(err)
 		}
 	}

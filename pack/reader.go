@@ -3,6 +3,7 @@ package pack
 import (
 	"crypto/cipher"
 	"fmt"
+	"sync"
 
 	"github.com/cairn-backup/cairn/seal"
 )
@@ -30,6 +31,15 @@ func OpenKey(prefix []byte, kind seal.Kind, ring *seal.Keyring, private *seal.Pr
 	return &Key{Header: h, aead: seal.NewAEAD([32]byte(k))}, nil
 }
 
+// space is for what an AEAD is given with a frame: behind its interface, that would be
+// allocated for each.
+type space struct {
+	nonce      [seal.NonceSize]byte
+	associated [associatedSize]byte
+}
+
+var spaces = sync.Pool{New: func() any { return new(space) }}
+
 // Open authenticates a frame against its entry and appends the encoded
 // contents to dst. Whether they give the chunk of the entry's ID is for the
 // caller to check, after decoding.
@@ -37,9 +47,10 @@ func (k *Key) Open(dst, frame []byte, e Entry) ([]byte, error) {
 	if len(frame) != int(e.Stored) {
 		return nil, fmt.Errorf("frame of chunk %s is %w: %d bytes, not %d", e.ID.Short(), seal.ErrDamaged, len(frame), e.Stored)
 	}
-	n := nonce(e.Offset)
-	var ad [associatedSize]byte
-	p, err := k.aead.Open(dst, n[:], frame, e.associated(ad[:0]))
+	s := spaces.Get().(*space)
+	defer spaces.Put(s)
+	s.nonce = nonce(e.Offset)
+	p, err := k.aead.Open(dst, s.nonce[:], frame, e.associated(s.associated[:0]))
 	if err != nil {
 		return nil, fmt.Errorf("frame of chunk %s is %w: authentication failed", e.ID.Short(), seal.ErrDamaged)
 	}

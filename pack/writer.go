@@ -28,10 +28,7 @@ type Writer struct {
 	dirSize int // of the directory's plaintext, without padding
 	size    int
 	err     error // sticky; errFinished after Finish
-
-	// Space for Append: what an interface is given would be allocated each time.
-	nonce      [seal.NonceSize]byte
-	associated [associatedSize]byte
+	space   space // of Append
 }
 
 var errFinished = errors.New("pack is finished")
@@ -96,9 +93,9 @@ func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	if err := e.Validate(p.kind); err != nil {
 		return Entry{}, err
 	}
-	p.nonce = nonce(e.Offset)
-	ad := e.associated(p.associated[:0])
-	if err := p.write(p.aead.Seal(encoded[:0], p.nonce[:], encoded, ad)); err != nil {
+	p.space.nonce = nonce(e.Offset)
+	ad := e.associated(p.space.associated[:0])
+	if err := p.write(p.aead.Seal(encoded[:0], p.space.nonce[:], encoded, ad)); err != nil {
 		return Entry{}, err
 	}
 	p.entries = append(p.entries, e)
