@@ -22,7 +22,8 @@ import (
 // places vanish, and what it itself superseded is no longer superseded by it.
 //
 // A segment is absorbed whole or not at all, whatever happens; after an error, absorbing
-// again is harmless. The segments must not change during the call.
+// again is harmless. The segments must not change during the call. Who absorbs thousands
+// of chunks at once calls Merge when all are absorbed.
 func (l *Local) Absorb(ctx context.Context, admin seal.Signer, segments ...*Segment) error {
 	if known, err := l.hasAll(segments); known || err != nil {
 		return err // without shutting anybody out

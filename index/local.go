@@ -54,7 +54,7 @@ const (
 // of a second, many of them for reading or one for writing, and a waiting writer
 // goes before new readers.
 //
-// Absorb and Retain change the file in transactions. A process that is killed, or
+// Absorb, Merge and Retain change the file in transactions. A process that is killed, or
 // a machine that stops, leaves the file as some transaction left it.
 type Local struct {
 	path       string
@@ -62,7 +62,7 @@ type Local struct {
 	random     io.Reader
 	wait       time.Duration
 
-	writing sync.Mutex // one Absorb or Retain at a time in this process
+	writing sync.Mutex // one Absorb, Merge or Retain at a time in this process
 	opening sync.Mutex // one opening for reading at a time
 
 	mu      sync.Mutex // guards what follows
