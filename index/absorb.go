@@ -108,7 +108,7 @@ func (s *segmentStream) next(r *record) (bool, error) {
 	s.at++
 	*r = record{
 		key: newKey(e.ID, s.ordinal+uint32(e.Pack), e.Offset), stored: e.Stored, raw: e.Raw,
-		kind: e.Kind, encoding: e.Encoding, base: e.Base,
+		kind: e.Kind, encoding: e.Encoding, bases: e.Bases,
 	}
 	return true, nil
 }

@@ -40,12 +40,12 @@ type record struct {
 	stored, raw uint32
 	kind        chunk.Kind
 	encoding    pack.Encoding
-	base        chunk.ID
+	bases       pack.Bases
 }
 
 func (r *record) entry() pack.Entry {
 	return pack.Entry{
-		ID: chunk.ID(r.key[:32]), Base: r.base, Offset: binary.BigEndian.Uint32(r.key[36:]),
+		ID: chunk.ID(r.key[:32]), Bases: r.bases, Offset: binary.BigEndian.Uint32(r.key[36:]),
 		Stored: r.stored, Raw: r.raw, Kind: r.kind, Encoding: r.encoding,
 	}
 }
@@ -53,9 +53,9 @@ func (r *record) entry() pack.Entry {
 // A block is a value of the blocks bucket; its key is the run's number and the
 // key of its first record.
 //
-//	record 52... | key of the next block's first record 40 | base 32... | sum 8... | records 2 | bases 2
+//	record 52... | key of the next block's first record 40 | bases 64... | sum 8... | records 2 | bases 2
 //
-// A record is: key 40 | stored 4 | raw 4 | kind 1 | encoding 1 | base 2.
+// A record is: key 40 | stored 4 | raw 4 | kind 1 | encoding 1 | bases 2, the position of both.
 //
 // Records are checked in groups, as the checksum of 64 KiB would be most of the
 // cost of a look-up. A group's sum also covers the key of the record that
@@ -74,7 +74,7 @@ const (
 func groups(records int) int { return (records + groupRecords - 1) / groupRecords }
 
 func blockSize(records, bases int) int {
-	return records*recordSize + keySize + 32*bases + sumSize*groups(records) + blockTail
+	return records*recordSize + keySize + pack.BasesSize*bases + sumSize*groups(records) + blockTail
 }
 
 func blockKey(run uint32, k *recordKey) (b [blockKeySize]byte) {
@@ -108,8 +108,8 @@ func openBlock(key, value []byte) (block, error) {
 func (b block) keyAt(i int) []byte { return b.value[i*recordSize : i*recordSize+keySize] }
 
 func (b block) base(i int) []byte {
-	at := b.records*recordSize + keySize + 32*i
-	return b.value[at : at+32]
+	at := b.records*recordSize + keySize + pack.BasesSize*i
+	return b.value[at : at+pack.BasesSize]
 }
 
 func (b block) groupEnd(g int) int { return min((g+1)*groupRecords, b.records) }
@@ -135,7 +135,7 @@ func (b block) sumGroup(g int) (sum, error) {
 }
 
 func (b block) sumAt(g int) []byte {
-	at := b.records*recordSize + keySize + 32*b.bases + sumSize*g
+	at := b.records*recordSize + keySize + pack.BasesSize*b.bases + sumSize*g
 	return b.value[at : at+sumSize]
 }
 
@@ -157,9 +157,9 @@ func (b block) read(i int, r *record) {
 	r.stored = binary.LittleEndian.Uint32(p[40:])
 	r.raw = binary.LittleEndian.Uint32(p[44:])
 	r.kind, r.encoding = chunk.Kind(p[48]), pack.Encoding(p[49])
-	r.base = chunk.ID{}
+	r.bases = pack.Bases{}
 	if base := int(binary.LittleEndian.Uint16(p[50:])); base != noBlockBase {
-		copy(r.base[:], b.base(base))
+		r.bases = pack.ParseBases(b.base(base))
 	}
 }
 
@@ -235,15 +235,15 @@ func (w *blockWriter) add(r *record, put func(key, value []byte) error) error {
 	if r.encoding == pack.Delta {
 		extra = 1
 	}
-	if blockSize(w.count+1, len(w.bases)/32+extra) > maxBlock {
+	if blockSize(w.count+1, len(w.bases)/pack.BasesSize+extra) > maxBlock {
 		if err := w.flush(&r.key, put); err != nil {
 			return err
 		}
 	}
 	base := uint16(noBlockBase)
 	if extra == 1 {
-		base = uint16(len(w.bases) / 32)
-		w.bases = append(w.bases, r.base[:]...)
+		base = uint16(len(w.bases) / pack.BasesSize)
+		w.bases = r.bases.Append(w.bases)
 	}
 	w.records = append(w.records, r.key[:]...)
 	w.records = binary.LittleEndian.AppendUint32(w.records, r.stored)
@@ -261,16 +261,16 @@ func (w *blockWriter) flush(next *recordKey, put func(key, value []byte) error) 
 		return nil
 	}
 	// bbolt keeps the value until the commit, so it cannot share a buffer.
-	v := make([]byte, 0, blockSize(w.count, len(w.bases)/32))
+	v := make([]byte, 0, blockSize(w.count, len(w.bases)/pack.BasesSize))
 	v = append(v, w.records...)
 	v = append(v, next[:]...)
 	v = append(v, w.bases...)
 	sums := len(v)
 	v = append(v, make([]byte, sumSize*groups(w.count))...)
 	v = binary.LittleEndian.AppendUint16(v, uint16(w.count))
-	v = binary.LittleEndian.AppendUint16(v, uint16(len(w.bases)/32))
+	v = binary.LittleEndian.AppendUint16(v, uint16(len(w.bases)/pack.BasesSize))
 	key := blockKey(w.run, (*recordKey)(w.records))
-	b := block{key: key[:], value: v, records: w.count, bases: len(w.bases) / 32}
+	b := block{key: key[:], value: v, records: w.count, bases: len(w.bases) / pack.BasesSize}
 	for g := range groups(w.count) {
 		s, err := b.sumGroup(g)
 		if err != nil {

@@ -1,14 +1,12 @@
 package index
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
 
-	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/seal"
 )
@@ -89,7 +87,7 @@ func (b *Builder) appendPlaintext(p []byte) []byte {
 	slices.SortFunc(supersedes, SegmentID.Compare)
 	packs, entries := b.sorted()
 	bases := sortedBases(entries)
-	p = slices.Grow(p, 16+32*len(supersedes)+packSize*len(packs)+32*len(bases)+entrySize*len(entries))
+	p = slices.Grow(p, 16+32*len(supersedes)+packSize*len(packs)+pack.BasesSize*len(bases)+entrySize*len(entries))
 
 	p = binary.LittleEndian.AppendUint32(p, uint32(len(supersedes)))
 	for _, id := range supersedes {
@@ -102,8 +100,8 @@ func (b *Builder) appendPlaintext(p []byte) []byte {
 		p = binary.LittleEndian.AppendUint64(p, uint64(f.Size))
 	}
 	p = binary.LittleEndian.AppendUint32(p, uint32(len(bases)))
-	for _, id := range bases {
-		p = append(p, id[:]...)
+	for _, b := range bases {
+		p = b.Append(p)
 	}
 	p = binary.LittleEndian.AppendUint32(p, uint32(len(entries)))
 	for _, e := range entries {
@@ -112,10 +110,10 @@ func (b *Builder) appendPlaintext(p []byte) []byte {
 	return p
 }
 
-func appendEntry(p []byte, e Entry, bases []chunk.ID) []byte {
+func appendEntry(p []byte, e Entry, bases []pack.Bases) []byte {
 	base := uint32(noBase)
 	if e.Encoding == pack.Delta {
-		i, _ := slices.BinarySearchFunc(bases, e.Base, compareIDs)
+		i, _ := slices.BinarySearchFunc(bases, e.Bases, compareBases)
 		base = uint32(i)
 	}
 	p = append(p, e.ID[:]...)
@@ -143,16 +141,16 @@ func (b *Builder) sorted() ([]Pack, []Entry) {
 	return packs, entries
 }
 
-// sortedBases returns each base once.
-func sortedBases(entries []Entry) []chunk.ID {
-	var bases []chunk.ID
+// sortedBases returns each pair of bases once.
+func sortedBases(entries []Entry) []pack.Bases {
+	var bases []pack.Bases
 	for _, e := range entries {
 		if e.Encoding == pack.Delta {
-			bases = append(bases, e.Base)
+			bases = append(bases, e.Bases)
 		}
 	}
-	slices.SortFunc(bases, compareIDs)
+	slices.SortFunc(bases, compareBases)
 	return slices.Compact(bases)
 }
 
-func compareIDs(a, b chunk.ID) int { return bytes.Compare(a[:], b[:]) }
+func compareBases(a, b pack.Bases) int { return a.Compare(&b) }

@@ -58,7 +58,7 @@ func seedBlock(f *testing.F, n int) (key, value []byte) {
 	for i := range n {
 		r := record{key: newKey(chunk.ID{byte(i)}, uint32(i), 1300), stored: 100, raw: 84, kind: chunk.Data}
 		if i%3 == 0 {
-			r.encoding, r.base = pack.Delta, chunk.ID{byte(i)}
+			r.encoding, r.bases = pack.Delta, pack.Bases{{byte(i), 1}}
 		}
 		if err := w.add(&r, put); err != nil {
 			f.Fatal(err)

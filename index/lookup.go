@@ -37,7 +37,7 @@ func (p *Place) compare(o *Place) int {
 		cmp.Compare(p.Entry.Encoding, o.Entry.Encoding),
 		cmp.Compare(p.Entry.Stored, o.Entry.Stored),
 		cmp.Compare(p.Entry.Raw, o.Entry.Raw),
-		bytes.Compare(p.Entry.Base[:], o.Entry.Base[:]),
+		p.Entry.Bases.Compare(&o.Entry.Bases),
 	)
 }
 

@@ -50,7 +50,7 @@ type Segment struct {
 	Supersedes []SegmentID
 	Packs      []Pack // sorted by ID
 
-	bases   []byte // 32 bytes each
+	bases   []byte // pack.BasesSize bytes each
 	entries []byte // entrySize bytes each
 }
 
@@ -100,10 +100,10 @@ func (s *Segment) entry(i int) Entry {
 	return e
 }
 
-// decode reads entry i. It also returns the position of the base, and whether the
+// decode reads entry i. It also returns the position of the bases, and whether the
 // bytes are in their only form.
 //
-//	chunk ID 32 | pack 4 | offset 4 | stored 4 | raw 4 | base 4 | kind 1 | encoding 1 | zero 2
+//	chunk ID 32 | pack 4 | offset 4 | stored 4 | raw 4 | bases 4 | kind 1 | encoding 1 | zero 2
 func (s *Segment) decode(i int) (e Entry, base uint32, canonical bool) {
 	p := s.entries[i*entrySize : (i+1)*entrySize]
 	e = Entry{
@@ -121,8 +121,8 @@ func (s *Segment) decode(i int) (e Entry, base uint32, canonical bool) {
 	canonical = p[54] == 0 && p[55] == 0
 	switch {
 	case base == noBase:
-	case uint64(base) < uint64(len(s.bases)/32):
-		e.Base = chunk.ID(s.bases[base*32 : base*32+32])
+	case uint64(base) < uint64(len(s.bases)/pack.BasesSize):
+		e.Bases = pack.ParseBases(s.bases[base*pack.BasesSize:])
 	default:
 		canonical = false
 	}
@@ -155,9 +155,9 @@ func parse(p []byte) (*Segment, error) {
 		}
 		s.Packs = append(s.Packs, f)
 	}
-	s.bases = d.Fixed(32 * d.Count32(32))
-	for i := 32; i < len(s.bases); i += 32 {
-		if bytes.Compare(s.bases[i-32:i], s.bases[i:i+32]) >= 0 {
+	s.bases = d.Fixed(pack.BasesSize * d.Count32(pack.BasesSize))
+	for i := pack.BasesSize; i < len(s.bases); i += pack.BasesSize {
+		if bytes.Compare(s.bases[i-pack.BasesSize:i], s.bases[i:i+pack.BasesSize]) >= 0 {
 			d.Fail("bases are not sorted")
 		}
 	}
@@ -171,7 +171,7 @@ func parse(p []byte) (*Segment, error) {
 // validate checks the entries one by one and against what they point at.
 func (s *Segment) validate() error {
 	packUsed := make([]bool, len(s.Packs))
-	baseUsed := make([]bool, len(s.bases)/32)
+	baseUsed := make([]bool, len(s.bases)/pack.BasesSize)
 	var last Entry
 	for i := range s.Len() {
 		e, base, canonical := s.decode(i)
@@ -195,7 +195,7 @@ func (s *Segment) validate() error {
 	for _, used := range [][]bool{packUsed, baseUsed} {
 		for i, ok := range used {
 			if !ok {
-				return fmt.Errorf("%w: no entry refers to pack or base %d", wire.ErrMalformed, i)
+				return fmt.Errorf("%w: no entry refers to pack or bases %d", wire.ErrMalformed, i)
 			}
 		}
 	}

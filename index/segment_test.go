@@ -99,14 +99,14 @@ func flip(p []byte, at int) []byte {
 func TestParseRefuses(t *testing.T) {
 	w := newWorld(t, 6)
 	a, b := w.pack(2), w.pack(2)
-	a.Entries[0].Encoding, a.Entries[0].Base = pack.Delta, w.id()
+	a.Entries[0].Encoding, a.Entries[0].Bases = pack.Delta, pack.Bases{w.id()}
 	good := index.Plaintext(w.open(w.object(w.admin, epoch1, []index.SegmentID{{1}, {2}}, a, b)))
 	if _, err := index.ParsePlaintext(good); err != nil {
 		t.Fatal(err)
 	}
 	const packs = 4 + 2*32 + 4
 	bases := packs + 2*41
-	entries := bases + 4 + 32*int(binary.LittleEndian.Uint32(good[bases:])) + 4
+	entries := bases + 4 + pack.BasesSize*int(binary.LittleEndian.Uint32(good[bases:])) + 4
 	for _, c := range []struct {
 		name   string
 		change func(p []byte)
@@ -119,7 +119,7 @@ func TestParseRefuses(t *testing.T) {
 		{"pack too large", func(p []byte) { p[packs+33+7] = 1 }},
 		{"entries not sorted", func(p []byte) { p[entries], p[entries+56] = 0xff, 0 }},
 		{"no such pack", func(p []byte) { p[entries+32] = 2 }},
-		{"no such base", func(p []byte) { copy(p[entries+48:], []byte{9, 0, 0, 0}) }},
+		{"no such bases", func(p []byte) { copy(p[entries+48:], []byte{9, 0, 0, 0}) }},
 		{"offset in the prefix", func(p []byte) { copy(p[entries+36:], []byte{1, 0, 0, 0}) }},
 		{"offset behind the pack", func(p []byte) { p[entries+39] = 0x70 }},
 		{"not zero", func(p []byte) { p[entries+55] = 1 }},

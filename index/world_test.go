@@ -75,9 +75,15 @@ func (w *world) pack(n int) pack.Finished {
 		case 0:
 			e.Encoding, e.Stored = pack.Plain, e.Raw+seal.Overhead
 		case 1:
-			e.Encoding, e.Base = pack.Delta, w.id()
+			if e.Kind != chunk.Data {
+				break
+			}
+			e.Encoding, e.Bases = pack.Delta, pack.Bases{w.id()}
 			if len(w.chunks) > 0 {
-				e.Base = w.chunks[w.rng.IntN(len(w.chunks))]
+				e.Bases[1] = w.chunks[w.rng.IntN(len(w.chunks))]
+			}
+			if e.Bases[1] == e.ID {
+				e.Bases[1] = chunk.ID{}
 			}
 		}
 		offset += e.Stored

@@ -3,6 +3,7 @@ package pack
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -53,7 +54,9 @@ func ParseCompression(s string) (Compression, error) {
 // concurrent use by as many goroutines as it was made for; more of them wait
 // for each other. It keeps 5 to 9 MiB for each, by level.
 type Encoder struct {
-	zstd *zstd.Encoder
+	zstd    *zstd.Encoder
+	decoder *Decoder     // of the deltas that it makes
+	differs chan *differ // that are not in use
 }
 
 // NewEncoder returns an encoder for a number of goroutines.
@@ -74,7 +77,11 @@ func NewEncoder(c Compression, goroutines int) (*Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
-	return &Encoder{zstd: z}, nil
+	d, err := NewDecoder(goroutines)
+	if err != nil {
+		return nil, err
+	}
+	return &Encoder{zstd: z, decoder: d, differs: make(chan *differ, goroutines)}, nil
 }
 
 // Encode encodes plaintext and returns the result with its encoding: plaintext
@@ -97,7 +104,8 @@ func (e *Encoder) Encode(dst, plaintext []byte) ([]byte, Encoding) {
 // Decoder turns the contents of frames back into plaintexts. It is safe for
 // concurrent use.
 type Decoder struct {
-	zstd *zstd.Decoder
+	zstd    *zstd.Decoder
+	streams sync.Pool // *[]byte, for deltas
 }
 
 // NewDecoder returns a decoder for a number of goroutines.
@@ -112,13 +120,17 @@ func NewDecoder(goroutines int) (*Decoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
-	return &Decoder{zstd: z}, nil
+	return &Decoder{zstd: z, streams: sync.Pool{New: func() any { return new([]byte) }}}, nil
 }
 
-// Decode decodes what Encode returned and appends it to dst. The result has
+// Decode decodes what Encode or EncodeDelta returned and appends it to dst. bases are the
+// plaintexts of e.Bases, which the caller must have compared with their IDs. The result has
 // e.Raw bytes or there is an error. A frame that would give more is refused
-// before it takes more memory than e.Raw.
-func (d *Decoder) Decode(dst, encoded []byte, e Entry) ([]byte, error) {
+// before it takes more memory than e.Raw, and that of a delta's instructions, MaxChunk at most.
+func (d *Decoder) Decode(dst, encoded []byte, e Entry, bases ...[]byte) ([]byte, error) {
+	if n := len(e.Bases.IDs()); n != len(bases) {
+		return nil, fmt.Errorf("chunk %s has %d bases, and %d were given", e.ID.Short(), n, len(bases))
+	}
 	if e.Raw > MaxChunk {
 		return nil, fmt.Errorf("chunk %s is %w: %d bytes", e.ID.Short(), seal.ErrDamaged, e.Raw)
 	}
@@ -135,6 +147,12 @@ func (d *Decoder) Decode(dst, encoded []byte, e Entry) ([]byte, error) {
 			return nil, fmt.Errorf("chunk %s is %w: %w", e.ID.Short(), seal.ErrDamaged, err)
 		}
 		dst = append(dst, p...) // onto itself
+	case Delta:
+		p, err := d.decodeDelta(dst, encoded, int(e.Raw), bases)
+		if err != nil {
+			return nil, fmt.Errorf("chunk %s: %w", e.ID.Short(), err)
+		}
+		dst = p
 	default:
 		return nil, fmt.Errorf("chunk %s in %s %w", e.ID.Short(), e.Encoding, seal.ErrNewer)
 	}

@@ -185,7 +185,6 @@ func TestDecodeErrors(t *testing.T) {
 		"zstd, cut off":       {z[:len(z)-1], pack.Entry{Encoding: pack.Zstd, Raw: n}, seal.ErrDamaged},
 		"zstd, with a tail":   {append(bytes.Clone(z), 0), pack.Entry{Encoding: pack.Zstd, Raw: n}, seal.ErrDamaged},
 		"not zstd":            {in, pack.Entry{Encoding: pack.Zstd, Raw: n}, seal.ErrDamaged},
-		"delta, not known":    {in, pack.Entry{Encoding: pack.Delta, Raw: n}, seal.ErrNewer},
 		"encoding, not known": {in, pack.Entry{Encoding: 3, Raw: n}, seal.ErrNewer},
 	} {
 		if p, err := d.Decode(nil, c.encoded, c.entry); !errors.Is(err, c.want) || p != nil {

@@ -116,7 +116,8 @@ func TestFramesAreBound(t *testing.T) {
 		"another kind":     func(e *pack.Entry) { e.Kind = chunk.Node },
 		"another encoding": func(e *pack.Entry) { e.Encoding = pack.Plain },
 		"another length":   func(e *pack.Entry) { e.Raw++ },
-		"another base":     func(e *pack.Entry) { e.Base[0]++ },
+		"another base":     func(e *pack.Entry) { e.Bases[0][0]++ },
+		"a second base":    func(e *pack.Entry) { e.Bases[1][0]++ },
 	} {
 		e := a
 		change(&e)

@@ -18,7 +18,7 @@ func appendDirectory(b []byte, entries []Entry) []byte {
 		b = binary.LittleEndian.AppendUint32(b, e.Raw)
 		b = binary.LittleEndian.AppendUint32(b, e.Stored)
 		if e.Encoding == Delta {
-			b = append(b, e.Base[:]...)
+			b = e.Bases.Append(b)
 		}
 	}
 	return append(b, make([]byte, seal.Padme(len(b))-len(b))...)
@@ -36,7 +36,7 @@ func parseDirectory(p []byte, kind seal.Kind) ([]Entry, error) {
 	for range n {
 		e := Entry{ID: d.Array32(), Kind: chunk.Kind(d.U8()), Encoding: Encoding(d.U8()), Raw: d.U32(), Stored: d.U32()}
 		if e.Encoding == Delta {
-			e.Base = d.Array32()
+			e.Bases = Bases{d.Array32(), d.Array32()}
 		}
 		if offset+uint64(e.Stored) > MaxSize {
 			d.Fail("frames reach beyond 4 GiB")

@@ -12,11 +12,18 @@ import (
 
 // sample has entries of all encodings, as parseDirectory gives them.
 func sample(kind chunk.Kind) []Entry {
-	return []Entry{
+	entries := []Entry{
 		{ID: chunk.ID{1}, Kind: kind, Encoding: Plain, Offset: PrefixSize, Stored: 116, Raw: 100},
 		{ID: chunk.ID{2}, Kind: kind, Encoding: Zstd, Offset: PrefixSize + 116, Stored: 17, Raw: MaxChunk},
-		{ID: chunk.ID{3}, Kind: kind, Encoding: Delta, Offset: PrefixSize + 133, Stored: MaxChunk + 16, Raw: 1, Base: chunk.ID{1}},
+		{ID: chunk.ID{3}, Kind: kind, Encoding: Zstd, Offset: PrefixSize + 133, Stored: MaxChunk + 16, Raw: 1},
 	}
+	if kind == chunk.Data {
+		next := uint32(PrefixSize + 133 + MaxChunk + 16)
+		entries = append(entries,
+			Entry{ID: chunk.ID{4}, Kind: kind, Encoding: Delta, Offset: next, Stored: 20, Raw: 1, Bases: Bases{{1}}},
+			Entry{ID: chunk.ID{5}, Kind: kind, Encoding: Delta, Offset: next + 20, Stored: 21, Raw: MaxChunk, Bases: Bases{{2}, {1}}})
+	}
+	return entries
 }
 
 func TestDirectory(t *testing.T) {
@@ -33,7 +40,8 @@ func TestDirectoryErrors(t *testing.T) {
 	good := appendDirectory(nil, sample(chunk.Data))
 	const (
 		first = 4
-		delta = first + 2*entrySize
+		large = first + 2*entrySize
+		delta = first + 3*entrySize
 	)
 	change := func(at int, p ...byte) []byte {
 		b := bytes.Clone(good)
@@ -44,7 +52,7 @@ func TestDirectoryErrors(t *testing.T) {
 	for name, p := range map[string][]byte{
 		"empty":              {},
 		"no chunks":          make([]byte, 4),
-		"too many chunks":    change(0, u32(4)...),
+		"too many chunks":    change(0, u32(6)...),
 		"too few chunks":     change(0, u32(2)...),
 		"huge count":         change(0, u32(1<<32-1)...),
 		"node in data":       change(first+32, byte(chunk.Node)),
@@ -53,8 +61,10 @@ func TestDirectoryErrors(t *testing.T) {
 		"large plaintext":    change(first+entrySize+34, u32(MaxChunk+1)...),
 		"plain size":         change(first+34, u32(101)...),
 		"small frame":        change(first+entrySize+38, u32(16)...),
-		"large frame":        change(delta+38, u32(MaxChunk+17)...),
+		"large frame":        change(large+38, u32(MaxChunk+17)...),
 		"base of zeros":      change(delta+entrySize, make([]byte, 32)...),
+		"only a second base": change(delta+entrySize, append(make([]byte, 32), 1)...),
+		"its own base":       change(delta+entrySize, 4),
 		"base left out":      change(delta+33, byte(Zstd)),
 		"padding not zero":   change(len(good)-1, 1),
 		"padding too short":  good[:len(good)-1],
@@ -110,7 +120,7 @@ func TestFull(t *testing.T) {
 			t.Errorf("a directory of %d bytes: %v", size, err)
 		}
 	}
-	if last := maxDirectory - 1 + entrySize + entrySizeOfBase; seal.Padme(last)+seal.Overhead > MaxDirectory {
+	if last := maxDirectory - 1 + entrySize + BasesSize; seal.Padme(last)+seal.Overhead > MaxDirectory {
 		t.Errorf("the largest directory that a writer makes has %d bytes", seal.Padme(last)+seal.Overhead)
 	}
 }

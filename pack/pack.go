@@ -13,10 +13,13 @@
 package pack
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/chunk/delta"
 	"github.com/cairn-backup/cairn/seal"
 )
 
@@ -46,12 +49,11 @@ const (
 )
 
 const (
-	footerMagic     = "crnP"
-	paddingContext  = "cairn v1 padding"
-	keyContext      = "cairn v1 pack"
-	minFrame        = seal.Overhead + 1
-	entrySize       = 32 + 1 + 1 + 4 + 4
-	entrySizeOfBase = 32
+	footerMagic    = "crnP"
+	paddingContext = "cairn v1 padding"
+	keyContext     = "cairn v1 pack"
+	minFrame       = seal.Overhead + 1
+	entrySize      = 32 + 1 + 1 + 4 + 4
 )
 
 // Encoding says how a chunk's plaintext became the contents of its frame.
@@ -62,8 +64,8 @@ const (
 	Plain Encoding = 0
 	// Zstd is a zstd frame (RFC 8878).
 	Zstd Encoding = 1
-	// Delta is reserved for a difference to a base chunk. This version can
-	// carry such entries but can't decode them.
+	// Delta is a zstd frame of the differences to one or two base chunks (see
+	// package delta). Only data chunks are encoded so.
 	Delta Encoding = 2
 )
 
@@ -79,13 +81,77 @@ func (e Encoding) String() string {
 	return fmt.Sprintf("encoding %d", uint8(e))
 }
 
+// Bases are the chunks that a delta is made against: one or two, the unused one zero.
+// The zero value is none.
+type Bases [delta.MaxBases]chunk.ID
+
+// BasesSize is the size of Bases in bytes, in each format.
+const BasesSize = 32 * delta.MaxBases
+
+// IDs returns the bases, none to two.
+func (b *Bases) IDs() []chunk.ID {
+	n := 0
+	for n < len(b) && !b[n].IsZero() {
+		n++
+	}
+	return b[:n]
+}
+
+// valid reports whether a chunk can have these bases, if it has any: not itself, nor one
+// twice, and the unused one comes last.
+func (b *Bases) valid(of chunk.ID) bool {
+	for i, id := range b {
+		if id.IsZero() {
+			continue
+		}
+		if id == of || i > 0 && (b[i-1].IsZero() || b[i-1] == id) {
+			return false
+		}
+	}
+	return true
+}
+
+// Append appends the bases as the formats have them.
+func (b *Bases) Append(p []byte) []byte {
+	for _, id := range b {
+		p = append(p, id[:]...)
+	}
+	return p
+}
+
+// ParseBases reads what Append wrote, of BasesSize bytes.
+func ParseBases(p []byte) (b Bases) {
+	for i := range b {
+		b[i] = chunk.ID(p[32*i : 32*i+32])
+	}
+	return b
+}
+
+// Compare orders bases by their bytes.
+func (b *Bases) Compare(o *Bases) int {
+	for i := range b {
+		if c := bytes.Compare(b[i][:], o[i][:]); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+func (b Bases) String() string {
+	var s []string
+	for _, id := range b {
+		s = append(s, id.Short())
+	}
+	return strings.Join(s, " and ")
+}
+
 // Entry is what a directory or an index knows of a chunk in a pack.
 type Entry struct {
 	ID       chunk.ID
-	Base     chunk.ID // zero unless Encoding is Delta
-	Offset   uint32   // of the frame in the pack
-	Stored   uint32   // bytes of the frame
-	Raw      uint32   // bytes of the plaintext
+	Bases    Bases  // none unless Encoding is Delta
+	Offset   uint32 // of the frame in the pack
+	Stored   uint32 // bytes of the frame
+	Raw      uint32 // bytes of the plaintext
 	Kind     chunk.Kind
 	Encoding Encoding
 }
@@ -97,8 +163,12 @@ func (e Entry) Validate(kind seal.Kind) error {
 		return fmt.Errorf("chunk %s: a %s has no %s chunks", e.ID.Short(), kind, e.Kind)
 	case e.Encoding > Delta:
 		return fmt.Errorf("chunk %s: unknown %s", e.ID.Short(), e.Encoding)
-	case e.Base.IsZero() != (e.Encoding != Delta):
-		return fmt.Errorf("chunk %s: %s with base %s", e.ID.Short(), e.Encoding, e.Base.Short())
+	case e.Encoding == Delta && e.Kind != chunk.Data:
+		return fmt.Errorf("chunk %s: %s of a %s chunk", e.ID.Short(), e.Encoding, e.Kind)
+	case (e.Bases == Bases{}) != (e.Encoding != Delta):
+		return fmt.Errorf("chunk %s: %s with bases %s", e.ID.Short(), e.Encoding, e.Bases)
+	case !e.Bases.valid(e.ID):
+		return fmt.Errorf("chunk %s: it can't have bases %s", e.ID.Short(), e.Bases)
 	case e.Raw == 0 || e.Raw > MaxChunk:
 		return fmt.Errorf("chunk %s: %d bytes", e.ID.Short(), e.Raw)
 	case e.Stored < minFrame || e.Stored > MaxChunk+seal.Overhead:
@@ -123,10 +193,10 @@ func (e Entry) associated(b []byte) []byte {
 	b = append(b, e.ID[:]...)
 	b = append(b, byte(e.Kind), byte(e.Encoding))
 	b = binary.LittleEndian.AppendUint32(b, e.Raw)
-	return append(b, e.Base[:]...)
+	return e.Bases.Append(b)
 }
 
-const associatedSize = 32 + 1 + 1 + 4 + 32
+const associatedSize = 32 + 1 + 1 + 4 + BasesSize
 
 // paddedSize is the size of a pack that needs n bytes without padding. A
 // padding of 1 to 15 bytes can't hold its tag, so it becomes a larger one.

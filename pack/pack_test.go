@@ -71,7 +71,7 @@ func newItem(kind chunk.Kind, encoding pack.Encoding, encoded []byte) item {
 		i.entry.Raw += 100
 	case pack.Delta:
 		i.entry.Raw += 1000
-		i.entry.Base = chunk.ID{0xba, 0x5e}
+		i.entry.Bases = pack.Bases{{0xba, 0x5e}}
 	}
 	return i
 }

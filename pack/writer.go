@@ -79,7 +79,7 @@ func (p *Writer) write(b []byte) error {
 }
 
 // Append seals a chunk's encoded contents into the pack. The caller sets e.ID,
-// Kind, Encoding, Raw and Base; Append sets Offset and Stored and returns the entry.
+// Kind, Encoding, Raw and Bases; Append sets Offset and Stored and returns the entry.
 // It seals in place, to spare a copy: what encoded holds is lost.
 func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	if p.err != nil {
@@ -101,7 +101,7 @@ func (p *Writer) Append(e Entry, encoded []byte) (Entry, error) {
 	p.entries = append(p.entries, e)
 	p.dirSize += entrySize
 	if e.Encoding == Delta {
-		p.dirSize += entrySizeOfBase
+		p.dirSize += BasesSize
 	}
 	return e, nil
 }

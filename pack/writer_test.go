@@ -72,7 +72,11 @@ func TestWriterRefusesEntries(t *testing.T) {
 		"node in a data pack":    func(i *item) { i.entry.Kind = chunk.Node },
 		"unknown kind":           func(i *item) { i.entry.Kind = 9 },
 		"unknown encoding":       func(i *item) { i.entry.Encoding = 3 },
-		"base without delta":     func(i *item) { i.entry.Base[0] = 1 },
+		"base without delta":     func(i *item) { i.entry.Bases[0][0] = 1 },
+		"only a second base":     func(i *item) { i.entry.Encoding, i.entry.Bases = pack.Delta, pack.Bases{{}, {1}} },
+		"one base twice":         func(i *item) { i.entry.Encoding, i.entry.Bases = pack.Delta, pack.Bases{{1}, {1}} },
+		"its own base":           func(i *item) { i.entry.Encoding, i.entry.Bases = pack.Delta, pack.Bases{i.entry.ID} },
+		"its own second base":    func(i *item) { i.entry.Encoding, i.entry.Bases = pack.Delta, pack.Bases{{1}, i.entry.ID} },
 		"delta without base":     func(i *item) { i.entry.Encoding = pack.Delta },
 		"no plaintext":           func(i *item) { i.entry.Raw, i.entry.Encoding = 0, pack.Zstd },
 		"plaintext too large":    func(i *item) { i.entry.Raw, i.entry.Encoding = pack.MaxChunk+1, pack.Zstd },
@@ -92,6 +96,9 @@ func TestWriterRefusesEntries(t *testing.T) {
 	meta := w.writer(t, &b, seal.MetaPack, 1)
 	if _, err := meta.Append(good.entry, good.encoded); err == nil {
 		t.Error("data in a meta pack was accepted")
+	}
+	if _, err := meta.Append(newItem(chunk.Node, pack.Delta, []byte("12345")).entry, []byte("12345")); err == nil {
+		t.Error("a delta of a node was accepted")
 	}
 	if _, err := pack.NewWriter(&b, w.header(seal.Segment), w.private.Public(), w.keys, random(1)); err == nil {
 		t.Error("a segment is a kind of pack")

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -43,10 +44,12 @@ func (l *ledger) home(e pack.Entry) error {
 	if e.Encoding != pack.Delta {
 		return l.say(e.ID, saidWhole, nil)
 	}
-	if err := l.say(e.Base, saidBase, nil); err != nil {
-		return err
+	for _, base := range e.Bases.IDs() {
+		if err := l.say(base, saidBase, nil); err != nil {
+			return err
+		}
 	}
-	return l.say(e.ID, saidDelta, e.Base[:])
+	return l.say(e.ID, saidDelta, e.Bases.Append(nil))
 }
 
 // need notes that a snapshot needs a data chunk.
@@ -63,13 +66,14 @@ type account struct {
 	deltas              []byte // the bases of each
 }
 
-// isHoused reports whether a pack has the chunk, and its base too if it is a difference.
+// isHoused reports whether a pack has the chunk, and its bases too if it is a difference.
 func (a *account) isHoused(homeless map[chunk.ID]bool) bool {
 	if a.whole {
 		return true
 	}
-	for d := a.deltas; len(d) > 0; d = d[len(chunk.ID{}):] {
-		if !homeless[chunk.ID(d[:len(chunk.ID{})])] {
+	for d := a.deltas; len(d) > 0; d = d[pack.BasesSize:] {
+		bases := pack.ParseBases(d)
+		if !slices.ContainsFunc(bases.IDs(), func(id chunk.ID) bool { return homeless[id] }) {
 			return true
 		}
 	}

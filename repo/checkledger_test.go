@@ -33,8 +33,11 @@ func TestLedger(t *testing.T) {
 			err = l.home(pack.Entry{ID: numbered(i), Kind: chunk.Data, Encoding: pack.Zstd})
 		case 1:
 			base := random.Uint64N(n)
+			if base == i {
+				continue
+			}
 			delta[i] = append(delta[i], base)
-			err = l.home(pack.Entry{ID: numbered(i), Kind: chunk.Data, Encoding: pack.Delta, Base: numbered(base)})
+			err = l.home(pack.Entry{ID: numbered(i), Kind: chunk.Data, Encoding: pack.Delta, Bases: pack.Bases{numbered(base)}})
 		default:
 			needs[i] = true
 			err = l.need(numbered(i))
@@ -47,7 +50,7 @@ func TestLedger(t *testing.T) {
 	for i := range needs {
 		isHoused := whole[i]
 		for _, base := range delta[i] {
-			isHoused = isHoused || whole[base]
+			isHoused = isHoused || whole[base] && base != i
 		}
 		if !isHoused {
 			absent[numbered(i)] = true

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/repo/config"
 	"github.com/cairn-backup/cairn/repo/protocol"
 	"github.com/cairn-backup/cairn/seal"
@@ -137,3 +138,6 @@ func (r *Repository) ClaimedHomes(packs int) (n int, err error) {
 	})
 	return n, err
 }
+
+// Places returns where a chunk is said to be.
+func (r *Repository) Places(id chunk.ID) ([]index.Place, error) { return r.places(nil, id) }

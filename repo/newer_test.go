@@ -84,26 +84,3 @@ func TestRepairNewerLease(t *testing.T) {
 		w.isFixed(report, name, what)
 	}
 }
-
-// A pack in which only a newer version finds its way stays, and so does what is said of it.
-func TestRepairNewerPack(t *testing.T) {
-	d := newDeltas(t)
-	x, base := d.id(1), d.id(2)
-	d.pack(d.delta(x, base), d.whole(base))
-	d.snapshotOf(d.admin.repo, x)
-	before := d.contents("")
-	report := d.repair(d.stranger(admin))
-	for name, object := range before {
-		if !strings.HasPrefix(name, "leases/") && string(d.object(name)) != object {
-			t.Errorf("%s is another now", name)
-		}
-	}
-	for _, f := range report.Fixes {
-		if strings.HasPrefix(f.Object, "data/") || strings.HasPrefix(f.Object, "index/") {
-			t.Errorf("it did something: %v", f)
-		}
-	}
-	if _, ok := before["condemned"]; !ok && len(d.names("condemned")) > 0 {
-		t.Error("there is a condemned list")
-	}
-}

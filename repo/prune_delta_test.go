@@ -37,7 +37,7 @@ func (w *world) snapshotOf(r *repo.Repository, chunks ...chunk.ID) snapshot.ID {
 // delta is a frame that says to be what differs from a base. No reader of this version can
 // make anything of it.
 func (w *world) delta(id, base chunk.ID) frame {
-	return frame{pack.Entry{ID: id, Kind: chunk.Data, Encoding: pack.Delta, Base: base, Raw: 1000}, w.random.bytes(100)}
+	return frame{pack.Entry{ID: id, Kind: chunk.Data, Encoding: pack.Delta, Bases: pack.Bases{base}, Raw: 1000}, w.random.bytes(100)}
 }
 
 // deltas is a repository in which the admin has stored chunks as deltas, as a later version

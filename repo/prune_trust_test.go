@@ -68,12 +68,12 @@ var liesToPrune = map[string]func(s *siege, ref, other repo.Ref){
 		s.evil.forgePack(seal.DataPack, s.delta(ref.ID, other.ID), s.delta(other.ID, ref.ID))
 	},
 	"a delta in its pack": func(s *siege, ref, other repo.Ref) {
-		s.evil.segment(s.packOf(s.homeOf(ref).name, pack.Entry{ID: ref.ID, Kind: chunk.Data, Encoding: pack.Delta, Base: other.ID, Offset: pack.PrefixSize, Raw: 1000, Stored: 100}))
+		s.evil.segment(s.packOf(s.homeOf(ref).name, pack.Entry{ID: ref.ID, Kind: chunk.Data, Encoding: pack.Delta, Bases: pack.Bases{other.ID}, Offset: pack.PrefixSize, Raw: 1000, Stored: 100}))
 	},
 	"a delta in place of a base": func(s *siege, ref, other repo.Ref) {
 		s.evil.segment(s.packOf(s.homeOf(other).name,
-			pack.Entry{ID: ref.ID, Kind: chunk.Data, Encoding: pack.Delta, Base: other.ID, Offset: pack.PrefixSize, Raw: 1000, Stored: 100},
-			pack.Entry{ID: other.ID, Kind: chunk.Data, Encoding: pack.Delta, Base: ref.ID, Offset: pack.PrefixSize + 100, Raw: 1000, Stored: 100}))
+			pack.Entry{ID: ref.ID, Kind: chunk.Data, Encoding: pack.Delta, Bases: pack.Bases{other.ID}, Offset: pack.PrefixSize, Raw: 1000, Stored: 100},
+			pack.Entry{ID: other.ID, Kind: chunk.Data, Encoding: pack.Delta, Bases: pack.Bases{ref.ID}, Offset: pack.PrefixSize + 100, Raw: 1000, Stored: 100}))
 	},
 	"times": func(s *siege, _, _ repo.Ref) {
 		for _, at := range []time.Time{time.Unix(0, 0), s.now().Add(1000 * time.Hour)} {

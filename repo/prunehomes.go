@@ -42,7 +42,9 @@ func (p *pruner) markBases() error {
 		}
 		for _, h := range homes {
 			if !h.isWhole() && p.isHome(h) {
-				p.marks.set(h.entry.Base, wantedWhole)
+				for _, base := range h.entry.Bases.IDs() {
+					p.marks.set(base, wantedWhole)
+				}
 			}
 		}
 		return nil
@@ -51,11 +53,21 @@ func (p *pruner) markBases() error {
 
 // isHome reports whether a home is one: a delta is not, if its base is nowhere whole.
 // Either the base was lost, or nobody needed it; or it is a lie of who is not to be trusted.
-func (p *pruner) isHome(h home) bool { return h.isWhole() || p.marks.isSo(h.entry.Base, whole) }
+func (p *pruner) isHome(h home) bool { return p.basesAre(h, whole) }
+
+// basesAre reports whether something is known of all bases of a home; a whole one has none.
+func (p *pruner) basesAre(h home, what need) bool {
+	for _, base := range h.entry.Bases.IDs() {
+		if !p.marks.isSo(base, what) {
+			return false
+		}
+	}
+	return true
+}
 
 // isSure reports whether the admin's word is enough that a chunk can be had from a home.
 func (p *pruner) isSure(h home) bool {
-	return p.isTrusted(h) && (h.isWhole() || p.marks.isSo(h.entry.Base, sure))
+	return p.isTrusted(h) && p.basesAre(h, sure)
 }
 
 // isTrusted reports whether the word of who speaks of a home is enough to give up others.

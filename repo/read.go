@@ -100,13 +100,17 @@ func grow(b []byte, n int) []byte {
 }
 
 // openFrame turns a frame into its chunk's plaintext, in b.plain, and checks that it
-// is the chunk.
-func (r *Repository) openFrame(k *pack.Key, frame []byte, e pack.Entry, b *buffers) ([]byte, error) {
+// is the chunk. An error is of the frame, or of what it hangs on, but for a baseError.
+func (r *Repository) openFrame(ctx context.Context, k *pack.Key, frame []byte, e pack.Entry, b *buffers) ([]byte, error) {
 	var err error
 	if b.encoded, err = k.Open(b.encoded[:0], frame, e); err != nil {
 		return nil, err
 	}
-	plain, err := r.decoder.Decode(b.plain[:0], b.encoded, e)
+	bases, err := r.bases(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := r.decoder.Decode(b.plain[:0], b.encoded, e, bases...)
 	if err != nil {
 		return nil, err
 	}
@@ -132,11 +136,20 @@ func (r *Repository) readPlace(ctx context.Context, p index.Place, b *buffers) (
 	if err := r.storage.ReadAt(ctx, name, b.span, int64(p.Entry.Offset)); err != nil {
 		return nil, readError(name, err)
 	}
-	plain, err := r.openFrame(k, b.span, p.Entry, b)
+	plain, err := r.openFrame(ctx, k, b.span, p.Entry, b)
 	if err != nil {
-		return nil, damaged(name, err)
+		return nil, frameError(name, err)
 	}
 	return plain, nil
+}
+
+// frameError is what is wrong with a pack because of an error of openFrame.
+func frameError(name string, err error) error {
+	var of baseError
+	if errors.As(err, &of) {
+		return of.error
+	}
+	return damaged(name, err)
 }
 
 // Chunk returns a chunk's plaintext, which is the caller's. The error is
@@ -178,6 +191,7 @@ var errNowhere = errors.New("the chunk is nowhere")
 type search struct {
 	*Repository
 	ref    Ref
+	whole  bool // from where it hangs on no other chunk
 	buf    *buffers
 	tried  map[index.Place]bool
 	failed error
@@ -190,7 +204,7 @@ func (s *search) try(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	for _, p := range places {
-		if p.Entry.Kind != s.ref.Kind || s.tried[p] {
+		if p.Entry.Kind != s.ref.Kind || s.tried[p] || s.whole && p.Entry.Encoding == pack.Delta {
 			continue
 		}
 		s.tried[p] = true
@@ -223,7 +237,11 @@ func (s *search) round(ctx context.Context, in pruneState) ([]byte, error) {
 // reading, and another program that uses this machine's index can take from it what
 // that has not yet seen. failed is an error met before.
 func (r *Repository) readSomewhere(ctx context.Context, ref Ref, b *buffers, failed error) ([]byte, error) {
-	s := &search{Repository: r, ref: ref, buf: b, tried: make(map[index.Place]bool), failed: failed}
+	return r.find(ctx, &search{ref: ref, buf: b, failed: failed})
+}
+
+func (r *Repository) find(ctx context.Context, s *search) ([]byte, error) {
+	s.Repository, s.tried = r, make(map[index.Place]bool)
 	plain, err := s.try(ctx)
 	if !errors.Is(err, errNowhere) {
 		return plain, err
@@ -242,7 +260,7 @@ func (r *Repository) readSomewhere(ctx context.Context, ref Ref, b *buffers, fai
 	if s.failed == nil {
 		s.failed = errors.New("no pack has it")
 	}
-	return nil, damaged(fmt.Sprintf("%s chunk %s", ref.Kind, ref.ID.Short()), s.failed)
+	return nil, damaged(fmt.Sprintf("%s chunk %s", s.ref.Kind, s.ref.ID.Short()), s.failed)
 }
 
 // located is a wanted chunk with the place to read it from.
@@ -348,7 +366,11 @@ func (r *Repository) readSpan(ctx context.Context, span []located, refs []Ref, f
 		bad := err
 		if bad == nil {
 			at := int64(l.place.Entry.Offset) - start
-			plain, bad = r.openFrame(k, b.span[at:at+int64(l.place.Entry.Stored)], l.place.Entry, b)
+			plain, bad = r.openFrame(ctx, k, b.span[at:at+int64(l.place.Entry.Stored)], l.place.Entry, b)
+			var of baseError
+			if errors.As(bad, &of) {
+				return of.error
+			}
 		}
 		if bad != nil {
 			// The whole range may be gone while single chunks have other homes.

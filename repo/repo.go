@@ -101,9 +101,10 @@ type Repository struct {
 	moving  sync.Mutex // held while the local index is moved
 	spare   string     // the folder that it was moved to, if it was
 
-	decoder *pack.Decoder
-	hashers map[seal.Place]*chunk.Hasher
-	packs   packKeys
+	decoder     *pack.Decoder
+	hashers     map[seal.Place]*chunk.Hasher
+	packs       packKeys
+	recentBases baseCache
 
 	// orphans is the index of packs that no segment knows, read from their
 	// directories when a chunk was not found otherwise; nil before that.

@@ -97,7 +97,11 @@ func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack
 			}
 		}
 		if err == nil {
-			_, err = r.openFrame(key, b.span, e, b)
+			_, err = r.openFrame(ctx, key, b.span, e, b)
+			var of baseError
+			if errors.As(err, &of) {
+				return s, of.error
+			}
 		} else if !errors.Is(err, errCutOff) && !errors.Is(err, ErrDamage) {
 			return s, err
 		}

@@ -132,7 +132,7 @@ func (b *book) addDelta(m *mem.Mem, set string, to chunk.ID) []string {
 	h := seal.Header{Kind: seal.DataPack, Repository: b.reader.ID(), Place: s.Place}
 	p, err := pack.NewWriter(staged, h, b.reader.Config().Public, s.Keys, random)
 	b.must(err)
-	_, err = p.Append(pack.Entry{ID: b.dataID(f[set]), Kind: chunk.Data, Encoding: pack.Delta, Raw: 100, Base: to}, make([]byte, 30, 100))
+	_, err = p.Append(pack.Entry{ID: b.dataID(f[set]), Kind: chunk.Data, Encoding: pack.Delta, Raw: 100, Bases: pack.Bases{to}}, make([]byte, 30, 100))
 	b.must(err)
 	done, err := p.Finish()
 	b.must(err)

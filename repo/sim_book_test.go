@@ -197,7 +197,7 @@ func (b *book) look(m *mem.Mem) (*view, error) {
 			v.packs[name] = entries
 			for _, e := range entries {
 				if e.Encoding == pack.Delta {
-					v.delta[e.ID] = append(v.delta[e.ID], e.Base)
+					v.delta[e.ID] = append(v.delta[e.ID], e.Bases[0])
 				} else {
 					v.full[e.ID] = true
 				}

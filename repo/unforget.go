@@ -212,7 +212,7 @@ func (u *undoer) sealAgain(s *Snapshot) ([]byte, error) {
 
 // Node implements snapshot.NodeSource, for nodes that the snapshot may rely on.
 func (u *undoer) Node(ctx context.Context, id chunk.ID, kind chunk.Kind) ([]byte, error) {
-	if ok, err := u.rely(ctx, Ref{id, kind}); !ok {
+	if ok, err := u.rely(ctx, Ref{id, kind}, false); !ok {
 		return nil, cmp.Or(err, damaged("node "+id.Short(), ErrPruned))
 	}
 	return u.repo.Node(ctx, id, kind)
@@ -233,7 +233,7 @@ func (u *undoer) Extent(_ *snapshot.Entry, x snapshot.Extent) error {
 	if x.Chunk == u.last {
 		return nil
 	}
-	ok, err := u.rely(u.ctx, Ref{x.Chunk, chunk.Data})
+	ok, err := u.rely(u.ctx, Ref{x.Chunk, chunk.Data}, false)
 	if !ok {
 		u.missing++
 		return err
@@ -253,8 +253,9 @@ func (u *undoer) Bad(_ chunk.ID, _ *snapshot.Entry, err error) error {
 
 // rely reports whether a chunk is stored, and notes the pack that the snapshot needs for it.
 // It believes the admin, and the snapshot's own signer, who relied on nobody else either.
-// What others say, and packs that no segment names, it reads.
-func (u *undoer) rely(ctx context.Context, ref Ref) (bool, error) {
+// What others say, and packs that no segment names, it reads. whole: only a home that hangs on
+// no other chunk will do, as for a base.
+func (u *undoer) rely(ctx context.Context, ref Ref, whole bool) (bool, error) {
 	for try := range 2 {
 		if try == 1 { // in no segment: perhaps in a pack that none names
 			if err := u.repo.findOrphans(ctx, u.state); err != nil {
@@ -268,6 +269,9 @@ func (u *undoer) rely(ctx context.Context, ref Ref) (bool, error) {
 		isTrusted := func(p index.Place) bool { return p.Signer == u.signer || p.Signer == u.repo.config.Admin }
 		sorted := slices.SortedStableFunc(slices.Values(places), func(a, b index.Place) int { return boolRank(isTrusted(b)) - boolRank(isTrusted(a)) })
 		for _, p := range sorted {
+			if whole && p.Entry.Encoding == pack.Delta {
+				continue
+			}
 			if ok, err := u.relyOn(ctx, ref, p, isTrusted(p)); ok || err != nil {
 				return ok, err
 			}
@@ -279,10 +283,15 @@ func (u *undoer) rely(ctx context.Context, ref Ref) (bool, error) {
 // relyOn is rely for one place.
 func (u *undoer) relyOn(ctx context.Context, ref Ref, p index.Place, isTrusted bool) (bool, error) {
 	u.mu.Lock()
-	ok := p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && u.stays(p.Pack, p.PackSize)
+	ok := p.Entry.Kind == ref.Kind && u.stays(p.Pack, p.PackSize)
 	u.mu.Unlock()
 	if !ok {
 		return false, nil
+	}
+	for _, base := range p.Entry.Bases.IDs() {
+		if ok, err := u.rely(ctx, Ref{base, chunk.Data}, true); !ok || err != nil {
+			return false, err
+		}
 	}
 	if !isTrusted {
 		b := bufferPool.Get().(*buffers)

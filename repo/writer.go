@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type Writer struct {
 	encoder *pack.Encoder
 	host    string
 	dry     bool
+	similar Similar // nil: no deltas
 
 	lease     *lease
 	asked     time.Time // the storage's time, when it was asked last; zero: not known
@@ -59,6 +61,8 @@ type WriterOptions struct {
 	Host string
 	// Compression replaces the repository's, if it isn't zero.
 	Compression pack.Compression
+	// Similar, if not nil, finds the bases of deltas.
+	Similar Similar
 	// DryRun: look up, compress and count, but store nothing.
 	DryRun bool
 	// After is the writer of an earlier try of the same run, which was fenced and
@@ -91,9 +95,9 @@ func (r *Repository) NewWriter(ctx context.Context, o WriterOptions) (*Writer, e
 	}
 	w := &Writer{
 		ctx: ctx, repo: r, place: place, keys: keys, hasher: r.hashers[place], encoder: encoder,
-		host: o.Host, dry: o.DryRun,
+		host: o.Host, dry: o.DryRun, similar: o.Similar,
 		slots:   make(chan struct{}, 2),
-		scratch: make(chan []byte, r.opts.Goroutines+1),
+		scratch: make(chan []byte, 2*(r.opts.Goroutines+1)),
 		pending: make(map[chunk.ID]struct{}),
 		used:    make(map[pack.ID]int64),
 		own:     make(map[pack.ID]ownPack),
@@ -192,21 +196,27 @@ func (w *Writer) Has(ref Ref) (bool, error) {
 
 // isStored looks a chunk up in the index. An entry counts if its pack was in
 // the listing, whole by its size, and is not condemned, and if this writer or the
-// admin says so: another writer might have put junk under the ID.
+// admin says so: another writer might have put junk under the ID. A delta counts if each of its
+// bases is stored whole.
 func (w *Writer) isStored(ref Ref) (bool, error) {
 	var buf [4]index.Place
 	places, err := w.repo.lookup(buf[:0], ref.ID)
 	if err != nil {
 		return false, fmt.Errorf("look up chunk %s: %w", ref.ID.Short(), err)
 	}
-	self := seal.SignerOf(w.repo.signing)
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	places = slices.DeleteFunc(places, func(p index.Place) bool { return !w.counts(p, ref.Kind) })
+	whole := slices.IndexFunc(places, func(p index.Place) bool { return p.Entry.Encoding != pack.Delta })
+	if whole >= 0 {
+		w.used[places[whole].Pack] = places[whole].PackSize
+	}
+	w.mu.Unlock()
+	if whole >= 0 {
+		return true, nil
+	}
 	for _, p := range places {
-		trusted := p.Signer == self || p.Signer == w.repo.config.Admin
-		if trusted && p.Entry.Kind == ref.Kind && p.Entry.Encoding != pack.Delta && w.stays(p.Pack, p.PackSize) {
-			w.used[p.Pack] = p.PackSize
-			return true, nil
+		if ok, err := w.relyOnDelta(p); ok || err != nil {
+			return ok, err
 		}
 	}
 	return false, nil
@@ -223,6 +233,12 @@ func (w *Writer) stays(id pack.ID, size int64) bool {
 // whether it was new. It does not keep plaintext. The chunk is durable only
 // when Commit returns nil.
 func (w *Writer) Put(kind chunk.Kind, plaintext []byte) (id chunk.ID, isNew bool, err error) {
+	return w.PutNear(kind, plaintext, nil)
+}
+
+// PutNear is Put for a chunk of which an earlier version had the data chunks near at the same
+// place: it may be stored as its differences to them.
+func (w *Writer) PutNear(kind chunk.Kind, plaintext []byte, near []chunk.ID) (id chunk.ID, isNew bool, err error) {
 	if len(plaintext) == 0 || len(plaintext) > pack.MaxChunk {
 		return id, false, fmt.Errorf("a chunk of %d bytes can't be stored", len(plaintext))
 	}
@@ -251,27 +267,20 @@ func (w *Writer) Put(kind chunk.Kind, plaintext []byte) (id chunk.ID, isNew bool
 	if known {
 		return id, false, nil
 	}
-	if err := w.write(kind, id, plaintext); err != nil {
+	if err := w.write(kind, id, plaintext, near); err != nil {
 		w.fail(err)
 		return id, false, err
 	}
 	return id, true, nil
 }
 
-func (w *Writer) write(kind chunk.Kind, id chunk.ID, plaintext []byte) error {
-	// Not a sync.Pool, which the collector would empty: these are large.
-	var scratch []byte
-	select {
-	case scratch = <-w.scratch:
-	default:
+func (w *Writer) write(kind chunk.Kind, id chunk.ID, plaintext []byte, near []chunk.ID) error {
+	e := pack.Entry{ID: id, Kind: kind, Raw: uint32(len(plaintext))}
+	encoded, err := w.encode(plaintext, near, &e)
+	if err != nil {
+		return err
 	}
-	encoded, encoding := w.encoder.Encode(scratch, plaintext)
-	defer func() {
-		select {
-		case w.scratch <- encoded[:0]:
-		default:
-		}
-	}()
+	defer w.recycle(encoded)
 	p := w.data
 	if kind.IsMeta() {
 		p = w.meta
@@ -283,18 +292,42 @@ func (w *Writer) write(kind chunk.Kind, id chunk.ID, plaintext []byte) error {
 	}
 	switch {
 	case !kind.IsMeta():
-	case encoding == pack.Zstd:
+	case e.Encoding == pack.Zstd:
 		w.repo.cache.PutFrame(nodeClass, id, encoded)
 	default:
 		w.repo.cache.Put(nodeClass, id, plaintext)
 	}
-	e, err := p.append(pack.Entry{ID: id, Kind: kind, Encoding: encoding, Raw: uint32(len(plaintext))}, encoded)
-	if err != nil {
+	if e, err = p.append(e, encoded); err != nil {
 		return err
 	}
 	w.newBytes.Add(int64(len(plaintext)))
 	w.stoBytes.Add(int64(e.Stored))
+	if w.similar != nil && kind == chunk.Data {
+		w.similar.Stored(id, plaintext, e.Encoding != pack.Delta)
+	}
 	return nil
+}
+
+// space returns space for an encoded chunk. It is not from a sync.Pool, which the collector would
+// empty: these are large.
+func (w *Writer) space() []byte {
+	select {
+	case s := <-w.scratch:
+		return s
+	default:
+		return nil
+	}
+}
+
+// recycle takes space for encoded chunks back.
+func (w *Writer) recycle(scratch []byte) {
+	if scratch == nil {
+		return
+	}
+	select {
+	case w.scratch <- scratch[:0]:
+	default:
+	}
 }
 
 // PutNode stores a node of a tree and returns its ID.

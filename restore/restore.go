@@ -271,15 +271,15 @@ func (s *session) restore(ctx context.Context) error {
 func (s *session) verdict(err error) error {
 	errs := []error{err}
 	if n := s.count.Damaged.Load(); n > 0 && !s.o.AllowDamaged {
-		errs = append(errs, fmt.Errorf("%w: %d files are lost, in whole or in part, and were not restored; "+
+		errs = append(errs, fmt.Errorf("%w: files lost in whole or in part, and not restored: %d; "+
 			"to get what is left of them, allow damaged files", repo.ErrDamage, n))
 	}
 	if n := s.count.LostNodes.Load(); n > 0 {
-		errs = append(errs, fmt.Errorf("%w: the list of what is in the snapshot has %d gaps, and what was in them is not restored; "+
+		errs = append(errs, fmt.Errorf("%w: gaps in the list of what is in the snapshot: %d; what was in them is not restored, "+
 			"another snapshot may have it", repo.ErrDamage, n))
 	}
 	if n := s.count.Problems.Load(); n > 0 {
-		errs = append(errs, fmt.Errorf("%w: there were %d problems", ErrIncomplete, n))
+		errs = append(errs, fmt.Errorf("%w: problems: %d", ErrIncomplete, n))
 	}
 	return errors.Join(errs...)
 }
