@@ -41,7 +41,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s), going on from what the last ru
 	FUZZTIME=$(FUZZTIME) tools/fuzz.sh
 
 soak: test-deps ## kill and fail everything SOAK (500) times: one to three hours
-	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync|TestModel|TestSimRandom|TestSimInterleavings)$$' \
+	SOAK=$(SOAK) go test -count=1 -timeout 3h -v -run '^(TestKill|TestFaults|TestRandomFaults|TestPowerCut|TestSyncsAreNeeded|TestFailedSync|TestModel|TestSimRandom|TestSimInterleavings|TestSimInterleavingsOfDeltas)$$' \
 	  ./internal/crash ./internal/model ./backend/local ./cmd/cairn ./repo > soak.log || { grep -v '^ *\(=== \|--- PASS\)' soak.log; exit 1; }
 	@grep -E '^(ok|FAIL)|SKIP|killed|cuts of the power|interleavings|worlds' soak.log
 

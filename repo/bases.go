@@ -50,6 +50,16 @@ func (c *baseCache) put(id chunk.ID, plaintext []byte) {
 	}
 }
 
+// hangsOn returns the bases of an entry, of which each has to stay whole as long as the entry
+// is to serve.
+func (r *Repository) hangsOn(e *pack.Entry) []chunk.ID {
+	bases := e.Bases.IDs()
+	if len(bases) > 1 && !r.does(stepEachBase) {
+		return bases[:1]
+	}
+	return bases
+}
+
 // baseError is an error of the storage that was met while a base was read. It says nothing
 // of what hangs on the base.
 type baseError struct{ error }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -101,9 +102,10 @@ type checker struct {
 	broken    map[pack.ID]bool  // packs whose directory can't be read
 	vanished  map[pack.ID]error // packs that were listed and then not found
 
-	ledger *ledger           // of data chunks
-	absent map[chunk.ID]bool // needed data chunks that no directory has that was read; nil before that is known
-	maybe  map[chunk.ID]bool // of these: a pack that came since is said to have a difference to something
+	ledger  *ledger            // of data chunks
+	balance                    // of what the directories say that were read; zero before that is known
+	maybe   map[chunk.ID]bool  // of the absent: a pack that came since has a difference to something
+	unread  map[chunk.ID]error // bases that could not be had when packs were read, and why
 
 	findings []*finding
 	lost     map[chunk.ID]*finding // by the chunks that are damaged or missing
@@ -116,6 +118,29 @@ type finding struct {
 	// onlyLost: what is wrong is that chunks can't be had which snapshots need. So
 	// nothing is, if the snapshots are forgotten.
 	onlyLost bool
+	bases    []chunk.ID // lost with it, and others are stored as differences to them
+}
+
+// maxNamed is of how many chunks an error tells.
+const maxNamed = 3
+
+// bare returns what is reported of a finding.
+func (f *finding) bare() Problem {
+	p := f.Problem
+	if len(f.bases) == 0 {
+		return p
+	}
+	slices.SortFunc(f.bases, compareChunks)
+	names := make([]string, 0, maxNamed)
+	for _, id := range f.bases[:min(len(f.bases), maxNamed)] {
+		names = append(names, id.Short())
+	}
+	more := ""
+	if n := len(f.bases) - len(names); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	p.Err = fmt.Errorf("%w; lost with it is what is stored as differences to chunk %s%s", p.Err, strings.Join(names, ", "), more)
+	return p
 }
 
 // Check verifies that all is there that the snapshots need, according to the
@@ -132,7 +157,8 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report *Repo
 	c := &checker{
 		Repository: r, opts: opts, verified: r.openVerified(),
 		sizes: make(map[pack.ID]int64), broken: make(map[pack.ID]bool), vanished: make(map[pack.ID]error),
-		ledger: new(ledger), maybe: make(map[chunk.ID]bool), lost: make(map[chunk.ID]*finding), byObject: make(map[string]*finding),
+		ledger: new(ledger), maybe: make(map[chunk.ID]bool), unread: make(map[chunk.ID]error),
+		lost: make(map[chunk.ID]*finding), byObject: make(map[string]*finding),
 	}
 	defer func() { err = errors.Join(err, c.verified.save(), c.ledger.close()) }()
 	// Packs are read first: one that goes meanwhile can be told from one that is
@@ -140,7 +166,7 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report *Repo
 	// which were stored when the snapshots were committed.
 	for _, step := range []func(context.Context) error{
 		c.readPacks, c.checkSlots, c.checkCondemned, c.checkSnapshots, c.checkLeases, c.checkIndex, c.checkPacks, c.checkTrees,
-		c.balance, c.lookAgain, c.checkAbsent, c.findFiles,
+		c.drawUp, c.lookAgain, c.checkAbsent, c.findFiles,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -154,7 +180,7 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report *Repo
 func (c *checker) finish() {
 	for _, f := range c.findings {
 		slices.SortFunc(f.Chunks, compareChunks)
-		c.report.Problems = append(c.report.Problems, f.Problem)
+		c.report.Problems = append(c.report.Problems, f.bare())
 	}
 	slices.SortStableFunc(c.report.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Err.Error(), b.Err.Error()))

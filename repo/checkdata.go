@@ -15,7 +15,9 @@ import (
 )
 
 // readPacks reads whole packs, as many as told: the name, the directory, every frame,
-// every chunk's ID, and the padding.
+// every chunk's ID, and the padding. Deltas are decoded, so their bases are read as well. That
+// one of these can't be had is told if a snapshot needs what hangs on it: prune may have
+// deleted it when nothing was needed any more.
 func (c *checker) readPacks(ctx context.Context) error {
 	if c.opts.Read == (Sample{}) {
 		return nil
@@ -56,6 +58,9 @@ func (c *checker) readPacks(ctx context.Context) error {
 			c.report.ReadPacks++
 			c.report.ReadBytes += info.Size
 			c.progress("bytes of packs", c.report.ReadBytes, total)
+			for _, b := range s.baseless {
+				c.unread[b.base] = b.err
+			}
 			if s.err == nil {
 				return nil
 			}

@@ -164,20 +164,22 @@ func (c *checker) readDirectories(ctx context.Context, packs []backend.Info) err
 
 // isHome notes that a pack's directory has a data chunk.
 func (c *checker) isHome(e pack.Entry) error {
-	switch {
-	case c.absent == nil:
+	if c.absent == nil {
 		return c.ledger.home(e)
-	case e.Encoding != pack.Delta:
+	}
+	if e.Encoding != pack.Delta {
 		delete(c.absent, e.ID)
-	case c.absent[e.ID]:
+		delete(c.homeless, e.ID)
+	} else if _, ok := c.absent[e.ID]; ok {
 		c.maybe[e.ID] = true
 	}
 	return nil
 }
 
-// balance finds out which chunks are needed that are in no directory.
-func (c *checker) balance(context.Context) (err error) {
-	c.report.Chunks, c.absent, err = c.ledger.balance()
+// drawUp finds out which chunks are needed that are in no directory.
+func (c *checker) drawUp(context.Context) (err error) {
+	c.balance, err = c.ledger.balance(func(id chunk.ID) bool { return c.lost[id] != nil || c.unread[id] != nil })
+	c.report.Chunks = c.needed
 	return errors.Join(err, c.ledger.close())
 }
 
@@ -247,14 +249,16 @@ func (c *checker) saidToHave(ref Ref) (bool, error) {
 }
 
 // checkAbsent reads the chunks that only a pack without a directory is said to
-// have, or a new one as a difference. All others that no directory has are lost.
+// have, or to have the bases of, or that a new one has as a difference. All others that no
+// directory has are lost.
 func (c *checker) checkAbsent(ctx context.Context) error {
 	for _, id := range slices.SortedFunc(maps.Keys(c.absent), compareChunks) {
-		said, err := c.saidToHave(Ref{id, chunk.Data})
+		bases := c.absent[id]
+		may, err := c.mayHave(id, bases)
 		if err != nil {
 			return err
 		}
-		if said || c.maybe[id] {
+		if may {
 			if _, err = c.Chunk(ctx, Ref{id, chunk.Data}); err == nil {
 				continue
 			}
@@ -262,19 +266,55 @@ func (c *checker) checkAbsent(ctx context.Context) error {
 				return err
 			}
 		}
-		c.missing(id, chunk.Data, nil)
+		if len(bases) > 0 {
+			c.baseless(id, bases)
+		} else {
+			c.missing(id, chunk.Data, nil)
+		}
 	}
 	return nil
+}
+
+// mayHave reports whether a chunk that is absent, as are bases of it, is worth a try.
+func (c *checker) mayHave(id chunk.ID, bases []chunk.ID) (bool, error) {
+	if c.maybe[id] || slices.ContainsFunc(bases, func(b chunk.ID) bool { return !c.homeless[b] || c.unread[b] != nil }) {
+		return true, nil
+	}
+	for _, id := range append([]chunk.ID{id}, bases...) {
+		if said, err := c.saidToHave(Ref{id, chunk.Data}); said || err != nil {
+			return said, err
+		}
+	}
+	return false, nil
+}
+
+// baseless notes a chunk of which there are only differences to others, and of those bases
+// that can't be had. It is lost because of whatever the first of them is lost by.
+func (c *checker) baseless(id chunk.ID, bases []chunk.ID) {
+	base := bases[max(slices.IndexFunc(bases, func(b chunk.ID) bool { return c.homeless[b] }), 0)]
+	f := c.lost[base]
+	if f == nil {
+		f = c.whereabouts(base, chunk.Data, c.unread[base], func(p index.Place) bool { return p.Entry.Encoding != pack.Delta })
+	}
+	if !slices.Contains(f.bases, base) {
+		f.bases = append(f.bases, base)
+	}
+	c.lose(id, f)
 }
 
 // missing notes a chunk that no pack has in good condition. Chunks that were in the same
 // pack make one problem, as do all of which nobody knows where they were. why is how
 // reading it failed, if it was read.
 func (c *checker) missing(id chunk.ID, kind chunk.Kind, why error) {
+	c.lose(id, c.whereabouts(id, kind, why, func(index.Place) bool { return true }))
+}
+
+// whereabouts returns the problem by which a chunk is missing, which was at places that are so.
+func (c *checker) whereabouts(id chunk.ID, kind chunk.Kind, why error, so func(index.Place) bool) *finding {
 	object := fmt.Sprintf("%s chunks", kind)
 	err := errors.New("no pack has them, and no index segment says where they were")
 	var d *DamageError
-	if p, ok := c.formerPlace(id); ok {
+	if p, ok := c.formerPlace(id, so); ok {
 		object = packName(p.PackKind, p.Pack)
 		_, there := c.packs[p.Pack]
 		switch {
@@ -293,17 +333,17 @@ func (c *checker) missing(id chunk.ID, kind chunk.Kind, why error) {
 		f = &finding{Problem: Problem{Object: object, Err: err}, onlyLost: true}
 		c.findings, c.byObject[object] = append(c.findings, f), f
 	}
-	c.lose(id, f)
+	return f
 }
 
 // formerPlace returns where a chunk that is missing is said to be.
-func (c *checker) formerPlace(id chunk.ID) (index.Place, bool) {
+func (c *checker) formerPlace(id chunk.ID, so func(index.Place) bool) (index.Place, bool) {
 	places, err := c.places(nil, id)
 	if err != nil {
 		return index.Place{}, false
 	}
 	for _, p := range places {
-		if !c.isGoing(p.Pack) {
+		if !c.isGoing(p.Pack) && so(p) {
 			return p, true
 		}
 	}

@@ -66,18 +66,25 @@ type account struct {
 	deltas              []byte // the bases of each
 }
 
-// isHoused reports whether a pack has the chunk, and its bases too if it is a difference.
-func (a *account) isHoused(homeless map[chunk.ID]bool) bool {
+// isHoused reports whether a pack has the chunk, and others all bases if it is a difference.
+// If not, it returns the bases that are lacking, each once.
+func (a *account) isHoused(homeless map[chunk.ID]bool) (ok bool, lacking []chunk.ID) {
 	if a.whole {
-		return true
+		return true, nil
 	}
 	for d := a.deltas; len(d) > 0; d = d[pack.BasesSize:] {
-		bases := pack.ParseBases(d)
-		if !slices.ContainsFunc(bases.IDs(), func(id chunk.ID) bool { return homeless[id] }) {
-			return true
+		bases, was := pack.ParseBases(d), len(lacking)
+		for _, id := range bases.IDs() {
+			if homeless[id] {
+				lacking = append(lacking, id)
+			}
+		}
+		if len(lacking) == was {
+			return true, nil
 		}
 	}
-	return false
+	slices.SortFunc(lacking, compareChunks)
+	return false, slices.Compact(lacking)
 }
 
 // accounts calls fn for each chunk in turn, in the order of IDs. It keeps nothing of an account.
@@ -111,30 +118,39 @@ func (l *ledger) accounts(fn func(*account)) error {
 	return nil
 }
 
-// balance returns how many chunks are needed, and which of them no pack has. The differences
-// to a chunk that no pack has whole count as nothing.
-func (l *ledger) balance() (needed int, absent map[chunk.ID]bool, err error) {
-	absent, homeless := make(map[chunk.ID]bool), make(map[chunk.ID]bool)
+// balance is what a ledger comes to.
+type balance struct {
+	needed int // chunks
+	// absent are the needed chunks that no pack has, with the bases that are lacking where
+	// packs have differences.
+	absent map[chunk.ID][]chunk.ID
+	// homeless are the bases that no pack has whole. What hangs on them counts as nothing.
+	homeless map[chunk.ID]bool
+}
+
+// balance draws it up. isLost reports whether a chunk can't be had, whatever packs say.
+func (l *ledger) balance(isLost func(chunk.ID) bool) (b balance, err error) {
+	b.absent, b.homeless = make(map[chunk.ID][]chunk.ID), make(map[chunk.ID]bool)
 	err = l.accounts(func(a *account) {
-		if a.base && !a.whole {
-			homeless[a.id] = true
+		if a.base && (!a.whole || isLost(a.id)) {
+			b.homeless[a.id] = true
 		}
 		if a.needed {
-			needed++
-			if !a.isHoused(nil) {
-				absent[a.id] = true
+			b.needed++
+			if ok, _ := a.isHoused(nil); !ok {
+				b.absent[a.id] = nil
 			}
 		}
 	})
-	if err != nil || len(homeless) == 0 {
-		return needed, absent, err
+	if err != nil || len(b.homeless) == 0 {
+		return b, err
 	}
 	err = l.accounts(func(a *account) {
-		if a.needed && !a.isHoused(homeless) {
-			absent[a.id] = true
+		if ok, lacking := a.isHoused(b.homeless); a.needed && !ok {
+			b.absent[a.id] = lacking
 		}
 	})
-	return needed, absent, err
+	return b, err
 }
 
 // close frees what the ledger has on disk.

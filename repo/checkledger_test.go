@@ -3,6 +3,7 @@ package repo
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -19,9 +20,9 @@ func numbered(n uint64) (id chunk.ID) {
 // The ledger says of each chunk what follows from all that was said of it, in whatever
 // order, also when it does not fit into memory.
 func TestLedger(t *testing.T) {
-	const n = 100_000
+	const n, lost = 100_000, 77 // the latter can't be read, whatever packs say
 	random := rand.New(rand.NewPCG(1, 2))
-	whole, delta, needs := make(map[uint64]bool), make(map[uint64][]uint64), make(map[uint64]bool)
+	whole, delta, needs := make(map[uint64]bool), make(map[uint64][][]uint64), make(map[uint64]bool)
 	l := new(ledger)
 	defer l.close()
 	for range 4 * n {
@@ -32,12 +33,14 @@ func TestLedger(t *testing.T) {
 			whole[i] = true
 			err = l.home(pack.Entry{ID: numbered(i), Kind: chunk.Data, Encoding: pack.Zstd})
 		case 1:
-			base := random.Uint64N(n)
-			if base == i {
-				continue
+			var e = pack.Entry{ID: numbered(i), Kind: chunk.Data, Encoding: pack.Delta}
+			var of []uint64
+			for k := range 1 + random.IntN(2) {
+				base := random.Uint64N(n)
+				of, e.Bases[k] = append(of, base), numbered(base)
 			}
-			delta[i] = append(delta[i], base)
-			err = l.home(pack.Entry{ID: numbered(i), Kind: chunk.Data, Encoding: pack.Delta, Bases: pack.Bases{numbered(base)}})
+			delta[i] = append(delta[i], of)
+			err = l.home(e)
 		default:
 			needs[i] = true
 			err = l.need(numbered(i))
@@ -49,26 +52,33 @@ func TestLedger(t *testing.T) {
 	absent := make(map[chunk.ID]bool)
 	for i := range needs {
 		isHoused := whole[i]
-		for _, base := range delta[i] {
-			isHoused = isHoused || whole[base] && base != i
+		for _, of := range delta[i] {
+			isHoused = isHoused || !slices.ContainsFunc(of, func(base uint64) bool { return !whole[base] || base == lost })
 		}
 		if !isHoused {
 			absent[numbered(i)] = true
 		}
 	}
-	needed, got, err := l.balance()
+	b, err := l.balance(func(id chunk.ID) bool { return id == numbered(lost) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if needed != len(needs) {
-		t.Errorf("%d chunks are needed, not %d", needed, len(needs))
+	if b.needed != len(needs) {
+		t.Errorf("%d chunks are needed, not %d", b.needed, len(needs))
 	}
+	got := b.absent
 	if len(absent) == 0 || len(got) != len(absent) {
 		t.Errorf("%d chunks are absent, not %d", len(got), len(absent))
 	}
 	for id := range absent {
-		if !got[id] {
+		lacking, ok := got[id]
+		if !ok {
 			t.Fatalf("chunk %s is not absent", id.Short())
+		}
+		for _, base := range lacking {
+			if !b.homeless[base] {
+				t.Fatalf("chunk %s does not lack %s", id.Short(), base.Short())
+			}
 		}
 	}
 }

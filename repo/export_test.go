@@ -33,15 +33,20 @@ const (
 	StepOrder      = stepOrder
 	StepFenceCheck = stepFenceCheck
 	StepRenewCheck = stepRenewCheck
+	StepWholeBase  = stepWholeBase
+	StepUseBases   = stepUseBases
 
 	StepListLeases  = stepListLeases
 	StepLeasesAfter = stepLeasesAfter
 	StepRemark      = stepRemark
 	StepLeasesFirst = stepLeasesFirst
 	StepNeededFull  = stepNeededFull
+	StepSureBase    = stepSureBase
+	StepWholeHome   = stepWholeHome
 	StepVouched     = stepVouched
 	StepFinalSwap   = stepFinalSwap
 
+	StepEachBase = stepEachBase
 	StepKeepEnds = stepKeepEnds
 )
 
@@ -141,3 +146,6 @@ func (r *Repository) ClaimedHomes(packs int) (n int, err error) {
 
 // Places returns where a chunk is said to be.
 func (r *Repository) Places(id chunk.ID) ([]index.Place, error) { return r.places(nil, id) }
+
+// LoadIndex absorbs the segments that are stored.
+func (r *Repository) LoadIndex(ctx context.Context) error { return r.loadIndex(ctx, nil) }

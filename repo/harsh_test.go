@@ -72,7 +72,7 @@ func (m *HarshPrune) copy(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = m.scan(ctx, info, entries, func(k *pack.Key, e pack.Entry, encoded []byte) error {
+		_, err = m.scan(ctx, info, entries, func(k *pack.Key, e pack.Entry, encoded, _ []byte) error {
 			if !needed[e.ID] {
 				return nil
 			}

@@ -51,7 +51,7 @@ func (m *mover) add(ctx context.Context, place seal.Place, e pack.Entry, encoded
 	if err != nil {
 		return err
 	}
-	e = pack.Entry{ID: e.ID, Kind: e.Kind, Encoding: e.Encoding, Raw: e.Raw}
+	e.Offset, e.Stored = 0, 0
 	if _, err := o.writer.Append(e, encoded); err != nil {
 		return err
 	}

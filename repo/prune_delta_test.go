@@ -34,17 +34,17 @@ func (w *world) snapshotOf(r *repo.Repository, chunks ...chunk.ID) snapshot.ID {
 	return id
 }
 
-// delta is a frame that says to be what differs from a base. No reader of this version can
-// make anything of it.
+// delta is a frame that says to be what differs from a base. Nobody can make anything of it, but
+// prune does not read what the admin vouches for.
 func (w *world) delta(id, base chunk.ID) frame {
 	return frame{pack.Entry{ID: id, Kind: chunk.Data, Encoding: pack.Delta, Bases: pack.Bases{base}, Raw: 1000}, w.random.bytes(100)}
 }
 
-// deltas is a repository in which the admin has stored chunks as deltas, as a later version
-// will.
+// deltas is a repository in which the admin has stored chunks as deltas, with IDs that tests
+// choose.
 type deltas struct {
 	*world
-	admin *attacker // forges what this version does not write
+	admin *attacker // forges what no writer writes
 }
 
 func newDeltas(t *testing.T) *deltas {

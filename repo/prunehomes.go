@@ -6,13 +6,14 @@ import (
 	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/pack"
 )
 
 // Which of its homes a chunk lives in, so that the others may go:
 //
 //  1. A whole one in a pack that the admin vouches for is enough, if there is one.
-//  2. If nobody but the admin speaks of it, a delta does, and its base then needs a
-//     whole home. A delta whose base has none is no home.
+//  2. If nobody but the admin speaks of it, a delta does, and each of its bases then
+//     needs a whole home. A delta of which one has none is no home.
 //  3. Else all homes stay: a key that was stolen could name packs that have
 //     something else, to make prune delete the true ones.
 //
@@ -42,7 +43,7 @@ func (p *pruner) markBases() error {
 		}
 		for _, h := range homes {
 			if !h.isWhole() && p.isHome(h) {
-				for _, base := range h.entry.Bases.IDs() {
+				for _, base := range p.hangsOn(&h.entry) {
 					p.marks.set(base, wantedWhole)
 				}
 			}
@@ -53,11 +54,11 @@ func (p *pruner) markBases() error {
 
 // isHome reports whether a home is one: a delta is not, if its base is nowhere whole.
 // Either the base was lost, or nobody needed it; or it is a lie of who is not to be trusted.
-func (p *pruner) isHome(h home) bool { return p.basesAre(h, whole) }
+func (p *pruner) isHome(h home) bool { return p.basesAre(&h.entry, whole) }
 
-// basesAre reports whether something is known of all bases of a home; a whole one has none.
-func (p *pruner) basesAre(h home, what need) bool {
-	for _, base := range h.entry.Bases.IDs() {
+// basesAre reports whether something is known of all bases of an entry; a whole one has none.
+func (p *pruner) basesAre(e *pack.Entry, what need) bool {
+	for _, base := range p.hangsOn(e) {
 		if !p.marks.isSo(base, what) {
 			return false
 		}
@@ -67,7 +68,7 @@ func (p *pruner) basesAre(h home, what need) bool {
 
 // isSure reports whether the admin's word is enough that a chunk can be had from a home.
 func (p *pruner) isSure(h home) bool {
-	return p.isTrusted(h) && p.basesAre(h, sure)
+	return p.isTrusted(h) && (p.basesAre(&h.entry, sure) || !p.does(stepSureBase))
 }
 
 // isTrusted reports whether the word of who speaks of a home is enough to give up others.
@@ -137,7 +138,6 @@ func (p *pruner) eachWanted(of need, fn func(id chunk.ID, homes []home, one bool
 	err := p.eachChunk(func(id chunk.ID, homes []home) error {
 		for _, h := range homes {
 			h.in.all += int64(h.entry.Stored)
-			h.in.fixed = h.in.fixed || !h.isWhole()
 		}
 		want := p.marks.of(id)
 		if want&of == 0 {

@@ -31,7 +31,7 @@ type prunedPack struct {
 	named   bool // by a segment, or read as an orphan
 	recent  bool // stored after the oldest run began that still goes on
 	cold    bool
-	fixed   bool // can't be written anew: damaged, or with deltas
+	fixed   bool // can't be written anew: damaged, or with deltas whose bases can't be had
 	damaged bool // found so by this run: nothing goes because of what it has
 	assumed bool // to be good: a dry run verifies nothing
 

@@ -68,6 +68,11 @@ func (p *pruner) countersign(ctx context.Context, f *prunedPack, known *verified
 		p.damagedPack(f, s.err)
 		return nil
 	}
+	if len(s.baseless) > 0 {
+		// It may be said to have anything under their names. So others than its writer
+		// don't share what is in it; it stays as long as it is needed.
+		return nil
+	}
 	if err := p.makeDurable(ctx, info); err != nil {
 		return err
 	}
@@ -222,7 +227,7 @@ func (p *pruner) copyLive(ctx context.Context, f *prunedPack, going map[pack.ID]
 	}
 	var s scanned
 	if err == nil {
-		s, err = p.scan(ctx, info, entries, func(k *pack.Key, e pack.Entry, encoded []byte) error {
+		s, err = p.scan(ctx, info, entries, func(k *pack.Key, e pack.Entry, encoded, _ []byte) error {
 			if p.marks.isMoved(e.ID) {
 				return nil
 			}
@@ -237,31 +242,78 @@ func (p *pruner) copyLive(ctx context.Context, f *prunedPack, going map[pack.ID]
 		p.damagedPack(f, err)
 		return false, nil
 	}
+	if err == nil && len(s.baseless) > 0 {
+		return false, p.spoiledBases(f, s.baseless)
+	}
 	return err == nil, err
+}
+
+// spoiledBases notes that the bases of needed deltas in a pack can't be had, so that it
+// stays, and which packs were to have them.
+func (p *pruner) spoiledBases(f *prunedPack, of []baseless) error {
+	f.fixed = true
+	for _, b := range of {
+		places, err := p.lookup(nil, b.base)
+		if err != nil {
+			return err
+		}
+		for _, x := range places {
+			if in := p.packs[x.Pack]; in != nil && !in.damaged && x.Entry.Encoding != pack.Delta {
+				p.damagedPack(in, fmt.Errorf("chunk %s, that chunk %s is a difference to, can't be had: %w", b.base.Short(), b.ID.Short(), b.err))
+			}
+		}
+	}
+	return nil
 }
 
 // homeless returns the entries that snapshots need and that have no home that stays. It
 // overwrites entries, which may be many.
+//
+// A delta that is copied stays one: that it is needed makes its bases needed whole, so
+// they stay, or are copied too. Where a whole home could serve, that is what is copied.
 func (p *pruner) homeless(entries []pack.Entry, going map[pack.ID]bool) (need []pack.Entry, err error) {
 	var places []index.Place
 	need = entries[:0]
 	for _, e := range entries {
-		if p.marks.of(e.ID)&(wanted|wantedWhole) == 0 {
+		want := p.marks.of(e.ID) & (wanted | wantedWhole)
+		if want == 0 {
 			continue
 		}
 		if places, err = p.lookup(places[:0], e.ID); err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(places, func(x index.Place) bool { return p.isStaying(x, going) }) {
+		serves := func(x index.Place) bool { return p.isStaying(x, want, going) }
+		if e.Encoding == pack.Delta && p.does(stepWholeHome) {
+			if want&wantedWhole != 0 {
+				continue
+			}
+			serves = func(x index.Place) bool { return p.isWholeAt(x) || p.isStaying(x, want, going) }
+		}
+		if !slices.ContainsFunc(places, serves) {
 			need = append(need, e)
 		}
 	}
 	return need, nil
 }
 
-// isStaying reports whether a place is a home that stays, and is enough.
-func (p *pruner) isStaying(x index.Place, going map[pack.ID]bool) bool {
+// isStaying reports whether a place is a home that stays, and is enough for a need.
+func (p *pruner) isStaying(x index.Place, want need, going map[pack.ID]bool) bool {
+	if !p.isSound(x) || going[x.Pack] {
+		return false
+	}
+	if x.Entry.Encoding != pack.Delta {
+		return true
+	}
+	return (want&wantedWhole == 0 || !p.does(stepWholeHome)) && p.basesAre(&x.Entry, sure)
+}
+
+// isWholeAt reports whether a place is a home for which no delta need stay. If its pack
+// goes, then not before it was copied.
+func (p *pruner) isWholeAt(x index.Place) bool { return x.Entry.Encoding != pack.Delta && p.isSound(x) }
+
+// isSound reports whether the admin vouches for a place, in a pack that is not condemned.
+func (p *pruner) isSound(x index.Place) bool {
 	f := p.packs[x.Pack]
 	return f != nil && f.kind == x.PackKind && f.size == x.PackSize && f.vouched && !f.damaged && x.Signer == p.config.Admin &&
-		x.Entry.Encoding != pack.Delta && !going[x.Pack] && !p.condemned[x.Pack]
+		!p.condemned[x.Pack]
 }

@@ -110,7 +110,13 @@ func (r *Repository) openFrame(ctx context.Context, k *pack.Key, frame []byte, e
 	if err != nil {
 		return nil, err
 	}
-	plain, err := r.decoder.Decode(b.plain[:0], b.encoded, e, bases...)
+	return r.makeChunk(k, b.encoded, e, b, bases...)
+}
+
+// makeChunk makes a chunk of the contents of a frame and its bases, in b.plain, and checks that it
+// is the one.
+func (r *Repository) makeChunk(k *pack.Key, encoded []byte, e pack.Entry, b *buffers, bases ...[]byte) ([]byte, error) {
+	plain, err := r.decoder.Decode(b.plain[:0], encoded, e, bases...)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
 )
@@ -94,6 +95,7 @@ type repairer struct {
 	later    int              // damaged packs too many
 	suspects map[pack.ID]bool // to be read, as a chunk could not be
 	saved    *rescue
+	encoder  *pack.Encoder // nil before it is needed
 	verified *verified
 }
 
@@ -157,16 +159,42 @@ func (p *repairer) learn(ctx context.Context) (err error) {
 	return err
 }
 
-// isHoused reports whether a chunk is in a sound pack that writers rely on.
+// isHoused reports whether a chunk is in a sound pack that writers rely on; if that has a
+// delta, then its bases too.
 func (p *repairer) isHoused(ref Ref) (bool, error) {
 	places, err := p.lookup(nil, ref.ID)
 	if err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(places, func(x index.Place) bool {
-		return x.Entry.Kind == ref.Kind && p.bad[x.Pack] == nil && !p.spared[x.Pack] && !p.condemned[x.Pack] &&
-			len(p.truly[x.Pack]) > 0 && (p.vouched[x.Pack] || p.proven[x.Pack])
-	}), nil
+	for _, x := range places {
+		ok := p.isHome(ref, x)
+		for _, id := range x.Entry.Bases.IDs() {
+			if ok {
+				if ok, err = p.isHousedWhole(Ref{id, ref.Kind}); err != nil {
+					return false, err
+				}
+			}
+		}
+		if ok {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// isHousedWhole is isHoused for a chunk that others are differences to.
+func (p *repairer) isHousedWhole(ref Ref) (bool, error) {
+	places, err := p.lookup(nil, ref.ID)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(places, func(x index.Place) bool { return x.Entry.Encoding != pack.Delta && p.isHome(ref, x) }), nil
+}
+
+// isHome reports whether a place of a chunk is in a sound pack that writers rely on.
+func (p *repairer) isHome(ref Ref, x index.Place) bool {
+	return x.Entry.Kind == ref.Kind && p.bad[x.Pack] == nil && !p.spared[x.Pack] && !p.condemned[x.Pack] &&
+		len(p.truly[x.Pack]) > 0 && (p.vouched[x.Pack] || p.proven[x.Pack])
 }
 
 // rescueChunks copies what is good in damaged packs.
@@ -176,12 +204,12 @@ func (p *repairer) rescueChunks(ctx context.Context) error {
 		slices.SortFunc(b.entries, byOffset)
 		b.entries = slices.Compact(b.entries)
 		saved := 0
-		s, err := p.scan(ctx, p.packs[id], b.entries, func(k *pack.Key, e pack.Entry, encoded []byte) error {
+		s, err := p.scan(ctx, p.packs[id], b.entries, func(k *pack.Key, e pack.Entry, encoded, plaintext []byte) error {
 			saved++
 			if housed, err := p.isHoused(Ref{e.ID, e.Kind}); housed || err != nil {
 				return err
 			}
-			return p.saved.add(ctx, k.Header.Place, e, encoded)
+			return p.saved.keep(ctx, k.Header.Place, e, encoded, plaintext)
 		})
 		if err != nil {
 			return err
@@ -190,7 +218,11 @@ func (p *repairer) rescueChunks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.fixed(p.packs[id].Name, "condemned, as it is damaged (%v): %d of its chunks are saved, %d lost", firstLine(b.err), saved, lost)
+		hung, why, err := p.hungOn(s.baseless)
+		if err != nil {
+			return err
+		}
+		p.fixed(p.packs[id].Name, "condemned, as it is damaged (%v): %d of its chunks are saved, %d lost%s", firstLine(b.err), saved, lost+hung, why)
 	}
 	return nil
 }
@@ -202,11 +234,35 @@ func (p *repairer) trulyLost(bad []Ref) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		if !housed && !p.saved.done[ref.ID] {
+		if !housed && !p.saved.isSaved(ref.ID) {
 			n++
 		}
 	}
 	return n, nil
+}
+
+// hungOn counts the deltas that are lost with their bases, and names these.
+func (p *repairer) hungOn(of []baseless) (n int, why string, err error) {
+	lost, names := make(map[chunk.ID]bool), []string(nil)
+	for _, b := range of {
+		one, err := p.trulyLost([]Ref{b.Ref})
+		if err != nil {
+			return n, "", err
+		}
+		n += one
+		if one > 0 && !lost[b.base] {
+			lost[b.base] = true
+			names = append(names, b.base.Short())
+		}
+	}
+	if n == 0 {
+		return 0, "", nil
+	}
+	more := ""
+	if len(names) > maxNamed {
+		names, more = names[:maxNamed], " and others"
+	}
+	return n, fmt.Sprintf(", %d of these as they are differences to chunk %s%s, lost before", n, strings.Join(names, ", "), more), nil
 }
 
 func firstLine(err error) string {

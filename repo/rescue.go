@@ -18,30 +18,62 @@ import (
 type rescue struct {
 	mover
 	p     *repairer
-	lease string // under which this repair works
-	done  map[chunk.ID]bool
+	lease string            // under which this repair works
+	done  map[chunk.ID]bool // whether it is whole
 }
 
 func newRescue(p *repairer) *rescue {
 	return &rescue{mover: newMover(p.Repository), p: p, done: make(map[chunk.ID]bool)}
 }
 
+// isSaved reports whether a chunk is in the new packs.
+func (s *rescue) isSaved(id chunk.ID) bool { _, ok := s.done[id]; return ok }
+
 // add keeps a chunk, given as the contents of a frame, which it overwrites.
 func (s *rescue) add(ctx context.Context, place seal.Place, e pack.Entry, encoded []byte) error {
-	if s.done[e.ID] {
+	if s.done[e.ID] || e.Encoding == pack.Delta && s.isSaved(e.ID) {
 		return nil
 	}
-	s.done[e.ID] = true
+	s.done[e.ID] = e.Encoding != pack.Delta
 	if s.p.opts.DryRun {
 		return nil
 	}
 	return s.mover.add(ctx, place, e, encoded)
 }
 
+// keep is add for a chunk that was made of a frame's contents. A delta stays one if a pack
+// that stays, or one of the new ones, has each of its bases whole. Else it is stored whole: it
+// would hang on a pack that is about to go.
+func (s *rescue) keep(ctx context.Context, place seal.Place, e pack.Entry, encoded, plaintext []byte) error {
+	for _, id := range e.Bases.IDs() {
+		isWhole, err := s.p.isHousedWhole(Ref{id, e.Kind})
+		if err != nil {
+			return err
+		}
+		if !isWhole && !s.done[id] {
+			encoder, err := s.p.newEncoder()
+			if err != nil {
+				return err
+			}
+			encoded, encoding := encoder.Encode(nil, plaintext)
+			return s.add(ctx, place, pack.Entry{ID: e.ID, Kind: e.Kind, Encoding: encoding, Raw: e.Raw}, encoded)
+		}
+	}
+	return s.add(ctx, place, e, encoded)
+}
+
+// newEncoder returns what chunks are stored with that need to be encoded anew.
+func (p *repairer) newEncoder() (_ *pack.Encoder, err error) {
+	if p.encoder == nil {
+		p.encoder, err = pack.NewEncoder(p.config.Compression, 1)
+	}
+	return p.encoder, err
+}
+
 // walkTrees reads all nodes of all snapshots. Those that can't be read from the
 // storage are taken from this machine's cache, if it has them.
 func (p *repairer) walkTrees(ctx context.Context) error {
-	encoder, err := pack.NewEncoder(p.config.Compression, 1)
+	encoder, err := p.newEncoder()
 	if err != nil {
 		return err
 	}

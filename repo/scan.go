@@ -20,6 +20,8 @@ type scanned struct {
 	entries []pack.Entry // of the directory
 	bad     []Ref        // can't be had from the pack
 	err     error        // what is wrong, nil if nothing
+
+	baseless []baseless // deltas that could not be tried
 }
 
 // maxBad is of how many frames of a pack the error tells.
@@ -60,9 +62,9 @@ func (r *Repository) readPack(ctx context.Context, info backend.Info) (s scanned
 }
 
 // scan reads a pack once and checks its hash and each of the frames that entries
-// name, in the order of their offsets. It hands those that are good to good,
-// unless that is nil: the encoded contents are its to use until it returns.
-func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack.Entry, good func(k *pack.Key, e pack.Entry, encoded []byte) error) (scanned, error) {
+// name, which are in the order of their offsets. It hands those that are good to good, unless
+// that is nil: deltas later than others, when their bases have been read.
+func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack.Entry, good goodFrame) (scanned, error) {
 	s := scanned{entries: entries}
 	id, err := pack.ParseID(path.Base(info.Name))
 	if err != nil {
@@ -85,36 +87,11 @@ func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack
 	in := frameReader{in: io.TeeReader(bufio.NewReaderSize(bounded, 1<<20), sum)}
 	b := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(b)
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return s, err
-		}
-		b.span = grow(b.span, int(e.Stored))
-		err := in.frame(b.span, e)
-		if errors.Is(err, errBehind) {
-			if err = r.storage.ReadAt(ctx, info.Name, b.span, int64(e.Offset)); err != nil {
-				err = readError(info.Name, err)
-			}
-		}
-		if err == nil {
-			_, err = r.openFrame(ctx, key, b.span, e, b)
-			var of baseError
-			if errors.As(err, &of) {
-				return s, of.error
-			}
-		} else if !errors.Is(err, errCutOff) && !errors.Is(err, ErrDamage) {
-			return s, err
-		}
-		if err != nil {
-			s.spoiled(e, err)
-			continue
-		}
-		if good != nil {
-			if err := good(key, e, b.encoded); err != nil {
-				return s, err
-			}
-		}
+	scan := &packScan{Repository: r, key: key, good: good, found: s, buf: b}
+	if err := scan.frames(ctx, info.Name, &in); err != nil {
+		return scan.found, err
 	}
+	s = scan.found
 	if _, err := io.Copy(io.Discard, in.in); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return s, fmt.Errorf("read: %w", err)
 	}
@@ -126,6 +103,33 @@ func (r *Repository) scan(ctx context.Context, info backend.Info, entries []pack
 		s.err = damaged(info.Name, s.err)
 	}
 	return s, nil
+}
+
+// frames looks at all frames.
+func (s *packScan) frames(ctx context.Context, name string, in *frameReader) error {
+	for _, e := range s.found.entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.buf.span = grow(s.buf.span, int(e.Stored))
+		err := in.frame(s.buf.span, e)
+		if errors.Is(err, errBehind) {
+			if err = s.storage.ReadAt(ctx, name, s.buf.span, int64(e.Offset)); err != nil {
+				err = readError(name, err)
+			}
+		}
+		switch {
+		case err == nil:
+			err = s.frame(ctx, e, s.buf.span)
+		case errors.Is(err, errCutOff), errors.Is(err, ErrDamage):
+			s.found.spoiled(e, err)
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.flush(ctx)
 }
 
 var (

@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"path"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -57,14 +54,18 @@ func (b *book) addHost() {
 func (b *book) makeBase(t *testing.T, number uint64) *base {
 	rng := rand.New(rand.NewPCG(number, 3))
 	pool := make(files)
-	for i := range 6 {
-		pool[fmt.Sprint(i)] = seeded(fmt.Sprint("pool", number, i)).bytes(50 + rng.IntN(100))
+	for i := range 7 {
+		pool[fmt.Sprint(i)] = seeded(fmt.Sprint("pool", number, i)).bytes(200 + rng.IntN(100))
 	}
 	w := &randomWorld{
 		T: t, base: &base{book: b.fork(), storage: b.storage.Clone(), pool: pool}, seed: 1<<40 + number, rng: rng, sway: 0.02, heard: make(map[string]int),
 	}
 	w.storage = w.base.storage
-	p := &place{name: "past"}
+	w.relatives()
+	if number%2 == 1 {
+		w.hear(w.eachOther(w.storage, "6", "7"))
+	}
+	p := &place{name: "past", kin: w.kin}
 	for range 3 + rng.IntN(3) {
 		p.scripts = append(p.scripts, w.randomBackup(p))
 	}
@@ -74,9 +75,6 @@ func (b *book) makeBase(t *testing.T, number uint64) *base {
 	}
 	w.places = []*place{p}
 	b.must(w.run())
-	if number%2 == 1 {
-		w.addDeltaToSome()
-	}
 	out := w.base
 	out.acked, out.forgotten = w.acknowledged, w.forgotten
 	out.cache = out.warmCache(out.storage)
@@ -84,62 +82,32 @@ func (b *book) makeBase(t *testing.T, number uint64) *base {
 	return out
 }
 
-// addDeltaToSome makes a delta to a chunk of the pool, perhaps one that is of no more use.
-func (w *randomWorld) addDeltaToSome() {
-	v, err := w.look(w.storage)
-	w.must(err)
-	var whole []chunk.ID
-	for _, name := range slices.Sorted(maps.Keys(w.pool)) {
-		if id := w.dataID(w.pool[name]); v.full[id] {
-			whole = append(whole, id)
-		}
+// eachOther has two files of the pool stored twice, by writers that know nothing of each other:
+// each whole by the one, and as a delta of the other's by the other.
+func (w *randomWorld) eachOther(m *mem.Mem, x, y string) []string {
+	w.base.Helper()
+	one := func(name string) script {
+		set := fmt.Sprint("only ", name)
+		w.add(set, files{name: w.pool[name]})
+		return backupOf(set, files{name: w.pool[name]})
 	}
-	if len(whole) > 0 {
-		w.hear(w.addDelta(w.storage, fmt.Sprint("delta", w.seed), whole[w.rng.IntN(len(whole))]))
-	}
+	toX, toY := one(x), one(y)
+	return w.beside(m, map[string]script{"xy": sequence(toX, toY), "yx": sequence(toY, toX)})
 }
 
-// addDelta makes a snapshot with a file that is stored as a difference to a chunk that the
-// storage has, and returns what the commit said. Nothing in this version of the
-// engine writes that, or reads it, but prune must know what it needs.
-func (b *book) addDelta(m *mem.Mem, set string, to chunk.ID) []string {
-	b.Helper()
-	ctx := context.Background()
-	f := files{set: seeded(set).bytes(100)}
-	b.add(set, f)
-	b.deltas[set] = true
-	scratch := m.Clone()
-	had := b.names(m, "")
-	said := b.mustDirect(scratch, set, backupOf(set, f))
-	// All that the run has stored, but its data pack with the whole chunk; and another segment.
-	builder := index.NewBuilder()
-	for _, name := range b.names(scratch, "") {
-		object := b.object(scratch, name)
-		kind, _, _ := strings.Cut(name, "/")
-		if slices.Contains(had, name) || kind == "data" || kind == "index" {
-			continue
-		}
-		if kind == "meta" {
-			b.must(builder.AddPack(b.finished(name, object)))
-		}
-		b.must(backend.PutBytes(ctx, m, name, object))
+// relatives makes the chunks of the pool similar to each other: some in pairs, of which each
+// can be a delta of the other, and some to two.
+func (w *randomWorld) relatives() {
+	p := w.pool
+	p["3"], p["4"] = altered(p["0"]), altered(p["1"])
+	p["5"] = across(p["1"], p["2"])
+	p["7"] = altered(p["6"])
+	for _, pair := range [][2]string{{"0", "3"}, {"1", "4"}, {"6", "7"}} {
+		w.relate(p[pair[0]], p[pair[1]])
+		w.relate(p[pair[1]], p[pair[0]])
 	}
-	s, err := b.reader.Sealer()
-	b.must(err)
-	staged, err := m.Stage(ctx)
-	b.must(err)
-	random := seeded(set + " pack")
-	h := seal.Header{Kind: seal.DataPack, Repository: b.reader.ID(), Place: s.Place}
-	p, err := pack.NewWriter(staged, h, b.reader.Config().Public, s.Keys, random)
-	b.must(err)
-	_, err = p.Append(pack.Entry{ID: b.dataID(f[set]), Kind: chunk.Data, Encoding: pack.Delta, Raw: 100, Bases: pack.Bases{to}}, make([]byte, 30, 100))
-	b.must(err)
-	done, err := p.Finish()
-	b.must(err)
-	b.must(staged.Commit(ctx, repo.PackName(done.Kind, done.ID)))
-	b.must(builder.AddPack(done))
-	b.putSegment(m, builder, s, random)
-	return said
+	w.relate(p["5"], p["1"], p["2"])
+	w.relate(p["2"], p["5"])
 }
 
 // finished describes a pack as who wrote it did.

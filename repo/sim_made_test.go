@@ -62,6 +62,9 @@ func (w *randomWorld) randomPlace(name string) *place {
 	if w.rng.IntN(4) == 0 {
 		p.pass = hostSecret
 	}
+	if w.rng.IntN(4) > 0 {
+		p.kin = w.kin
+	}
 	for n := w.rng.IntN(3); n >= 1 || len(p.scripts) == 0; n-- {
 		p.scripts = append(p.scripts, w.randomScript(p))
 	}
@@ -106,9 +109,9 @@ func (w *randomWorld) randomScript(p *place) script {
 	case 4:
 		return readAll(w.book)
 	case 5:
-		return checkAll(w.book)
+		return checkAll()
 	default:
-		return repairAll(w.book)
+		return repairAll()
 	}
 }
 

@@ -45,6 +45,7 @@ type actor struct {
 	cache  string                 // of its machine, as it is before; "": it has none
 	keep   bool                   // what the process leaves in the cache, for the next one
 	skew   time.Duration          // of the machine's clock
+	kin    *kin                   // by which it stores deltas; nil: it stores none
 	omit   func(*repo.Repository) // leaves out a step of the protocol, if not nil
 
 	// What the explorer has to know.

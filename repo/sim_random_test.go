@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/snapshot"
 )
@@ -52,6 +53,7 @@ type place struct {
 	calls   []*call
 	weight  float64 // the greatest goes on
 	pass    string  // that it opens the repository with; "": admin
+	kin     *kin
 }
 
 // lateWrite is an operation that was reported to have failed and is yet to be done.
@@ -68,7 +70,33 @@ func (w *randomWorld) play() error {
 	if err := w.run(); err != nil {
 		return err
 	}
+	if err := w.countDeltas(); err != nil {
+		return err
+	}
 	return w.settled()
+}
+
+// countDeltas notes whether there are chunks that are stored as deltas, and some of each other.
+func (w *randomWorld) countDeltas() error {
+	v, err := w.look(w.storage)
+	if err != nil {
+		return err
+	}
+	mutual := false
+	for id, all := range v.delta {
+		for _, of := range all {
+			for _, base := range of.IDs() {
+				mutual = mutual || slices.ContainsFunc(v.delta[base], func(of pack.Bases) bool { return slices.Contains(of.IDs(), id) })
+			}
+		}
+	}
+	if len(v.delta) > 0 {
+		w.heard["deltas"]++
+	}
+	if mutual {
+		w.heard["deltas of each other"]++
+	}
+	return nil
 }
 
 // run runs a world until all is over.
@@ -112,7 +140,7 @@ func (w *randomWorld) begin() {
 	for _, p := range w.places {
 		for p.live == nil && len(p.scripts) > 0 {
 			p.started++
-			a := actor{name: fmt.Sprintf("%s-%d-%d", p.name, p.started, w.seed), script: p.scripts[0], skew: p.skew, cache: p.cache, keep: true, pass: p.pass, omit: w.omit}
+			a := actor{name: fmt.Sprintf("%s-%d-%d", p.name, p.started, w.seed), script: p.scripts[0], skew: p.skew, cache: p.cache, keep: true, pass: p.pass, kin: p.kin, omit: w.omit}
 			p.scripts = p.scripts[1:]
 			p.live = start(w.T, a, !racing) // the detector does not see that a process stands still
 			w.follow(p, <-p.live.out)

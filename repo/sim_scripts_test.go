@@ -41,7 +41,11 @@ func backupOf(set string, f files) script {
 }
 
 func backupOnce(ctx context.Context, p *process, r *repo.Repository, set string, f files) error {
-	w, err := r.NewWriter(ctx, repo.WriterOptions{Host: p.name})
+	o := repo.WriterOptions{Host: p.name}
+	if p.kin != nil {
+		o.Similar = p.kin
+	}
+	w, err := r.NewWriter(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -140,9 +144,6 @@ func readAll(b *book) script {
 			if err := r.LoadBody(ctx, s); err != nil {
 				return err
 			}
-			if b.deltas[s.Body.Set] {
-				continue
-			}
 			got, err := restore(ctx, r, s)
 			if err == nil {
 				if want := b.sets[s.Body.Set]; !maps.EqualFunc(got, want, bytes.Equal) {
@@ -166,16 +167,14 @@ func readAll(b *book) script {
 }
 
 // checkAll is a script that checks, and finds nothing, whatever others do meanwhile.
-func checkAll(b *book) script {
+func checkAll() script {
 	return withRepository(func(ctx context.Context, p *process, r *repo.Repository) error {
 		report, err := r.Check(ctx, repo.CheckOptions{})
 		if err != nil {
 			return err
 		}
 		for _, problem := range report.Problems {
-			if len(b.deltas) == 0 { // those it can't read
-				p.say("hole: check says of %s: %v", problem.Object, problem.Err)
-			}
+			p.say("hole: check says of %s: %v", problem.Object, problem.Err)
 		}
 		return nil
 	})
@@ -183,11 +182,8 @@ func checkAll(b *book) script {
 
 // repairAll is a script that repairs what needs no repair, or at most new segments for what
 // killed runs left.
-func repairAll(b *book) script {
+func repairAll() script {
 	return withRepository(func(ctx context.Context, p *process, r *repo.Repository) error {
-		if len(b.deltas) > 0 {
-			return nil // it takes what it can't read for damaged
-		}
 		report, err := r.Repair(ctx, repo.RepairOptions{Host: p.name, Read: all.Read})
 		if err != nil {
 			return err
@@ -256,7 +252,7 @@ func undo(ctx context.Context, p *process, r *repo.Repository, ids []snapshot.ID
 
 // direct runs a script on a storage with nobody in between, and returns what it said.
 func (b *book) direct(m *mem.Mem, name string, do script) ([]string, error) {
-	p := &process{actor: actor{name: name}, random: seeded(name), storage: m, clock: b.clock}
+	p := &process{actor: actor{name: name, kin: b.kin}, random: seeded(name), storage: m, clock: b.clock}
 	err := do(p)
 	return p.said, err
 }

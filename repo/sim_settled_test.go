@@ -78,8 +78,10 @@ func (w *randomWorld) isTidy() error {
 		if !v.forgotten[id] {
 			for _, c := range w.needs[set] {
 				needed[c] = true
-				for _, base := range v.delta[c] {
-					needed[base] = needed[base] || !v.full[c]
+				for _, of := range v.delta[c] {
+					for _, base := range of.IDs() {
+						needed[base] = needed[base] || !v.full[c]
+					}
 				}
 			}
 		}

@@ -54,12 +54,16 @@ func (b *book) actors(names ...string) []actor {
 		"two":    {script: backupOf("two", b.sets["two"])},
 		"new":    {script: backupOf("new", b.sets["new"])},
 		"again":  {script: backupOf("new too", b.sets["new"])},
+		"near":   {script: backupOf("near", b.sets["near"])},
+		"wide":   {script: backupOf("wide", b.sets["wide"])},
+		"x":      {script: backupOf("x and y", b.sets["x and y"])},
 		"forget": {script: forgetSets("stays")},
 		"undo":   {script: undoAll()},
 		// One that waits for writers, and some that end their leases at once.
 		"prune": {script: pruneOf(repo.PruneOptions{}, 1), prunes: true},
 		"hasty": {script: pruneOf(repo.PruneOptions{Patience: -1}, 1), prunes: true},
 		"other": {script: pruneOf(repo.PruneOptions{Patience: -1}, 1), prunes: true},
+		"lazy":  {script: lazyPrune(), prunes: true},
 		"next":  {script: pruneOf(repo.PruneOptions{Patience: -1}, 1), prunes: true, after: "hasty"},
 	}
 	var some []actor
@@ -68,7 +72,7 @@ func (b *book) actors(names ...string) []actor {
 		if !ok {
 			b.Fatalf("no actor %q", name)
 		}
-		a.name, a.cache = name, warm
+		a.name, a.cache, a.kin = name, warm, b.kin
 		some = append(some, a)
 	}
 	return some

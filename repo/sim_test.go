@@ -48,7 +48,7 @@ func TestSimRandom(t *testing.T) {
 	}
 	t.Logf("in %d worlds: %v", count, heard)
 	// Worlds in which nothing happens would prove nothing.
-	for _, what := range []string{"committed", "forgot", "pruned", "freed", "fenced", "failed", "killed", "undone", "late"} {
+	for _, what := range []string{"committed", "forgot", "pruned", "freed", "fenced", "failed", "killed", "undone", "late", "deltas", "deltas of each other"} {
 		if count >= 2000 && heard[what] < int(count)/100 {
 			t.Errorf("%q only %d times", what, heard[what])
 		}

@@ -116,7 +116,7 @@ func (w *Writer) canBeBase(id chunk.ID) (bool, error) {
 // relyOnBase is canBeBase, and notes that the snapshot relies on the home.
 func (w *Writer) relyOnBase(id chunk.ID) (bool, error) {
 	p, ok, err := w.wholeHome(id)
-	if ok {
+	if ok && w.repo.does(stepUseBases) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.used[p.Pack] = p.PackSize
@@ -152,12 +152,14 @@ func (w *Writer) counts(p index.Place, kind chunk.Kind) bool {
 // snapshot relies on them all.
 func (w *Writer) relyOnDelta(p index.Place) (bool, error) {
 	homes := []index.Place{p}
-	for _, id := range p.Entry.Bases.IDs() {
+	for _, id := range w.repo.hangsOn(&p.Entry) {
 		home, ok, err := w.wholeHome(id)
-		if !ok || err != nil {
+		if err != nil || !ok && w.repo.does(stepWholeBase) {
 			return false, err
 		}
-		homes = append(homes, home)
+		if ok && w.repo.does(stepUseBases) {
+			homes = append(homes, home)
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

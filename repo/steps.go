@@ -13,6 +13,8 @@ const (
 	stepOrder                      // list the packs after the condemned list was read, not before
 	stepFenceCheck                 // take a lease's end by another for a fence
 	stepRenewCheck                 // look for all packs again after a fence
+	stepWholeBase                  // rely on a delta only if its bases are stored whole
+	stepUseBases                   // rely on their packs as on its own
 
 	// Prune's.
 	stepListLeases  // wait for the writers that may not have seen the list
@@ -20,10 +22,13 @@ const (
 	stepRemark      // mark again after the wait
 	stepLeasesFirst // read leases before snapshots
 	stepNeededFull  // let only a whole chunk be a delta's base
+	stepSureBase    // let others go because of a delta only if the admin says that its bases are whole
+	stepWholeHome   // copy a chunk whole where it is needed so, though it stays as a delta
 	stepVouched     // believe the admin only
 	stepFinalSwap   // compare when the list is made final
 
 	// Of both.
+	stepEachBase // heed all bases of a delta, not the first alone
 	stepKeepEnds // let the ends of leases stay that keep others from committing
 )
 

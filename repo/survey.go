@@ -196,8 +196,14 @@ func (p *repairer) prove(ctx context.Context, info backend.Info) error {
 	if err := p.verified.note(info, s.err == nil); err != nil {
 		return err
 	}
-	if s.err == nil {
+	if s.err == nil && len(s.baseless) == 0 {
 		p.proven[id] = true
+		return nil
+	}
+	if s.err == nil {
+		// Nothing is wrong with it. But nobody can tell what its deltas are, so the admin
+		// does not come to vouch for it.
+		p.spared[id] = p.spared[id] || !p.vouched[id]
 		return nil
 	}
 	if errors.Is(s.err, seal.ErrNewer) {

@@ -288,7 +288,7 @@ func (u *undoer) relyOn(ctx context.Context, ref Ref, p index.Place, isTrusted b
 	if !ok {
 		return false, nil
 	}
-	for _, base := range p.Entry.Bases.IDs() {
+	for _, base := range u.repo.hangsOn(&p.Entry) {
 		if ok, err := u.rely(ctx, Ref{base, chunk.Data}, true); !ok || err != nil {
 			return false, err
 		}
