@@ -7,6 +7,9 @@
  * copy that goes can be the last, and two deltas against each other look like
  * two copies, but nothing can be read from them.
  *
+ * With -DTWO each delta has a second base too, a third chunk that is stored in full,
+ * once, and that nobody needs otherwise.
+ *
  * Writers, leases and the list are those of prune.pml, without what has been
  * shown there. OMIT is a step that is left out, as there.
  */
@@ -18,19 +21,33 @@
 #define BASEFULL 4    /* P6: a delta whose base is nowhere in full is no copy */
 #define RENEWCHECK 5  /* a renewed lease compares packs */
 #define WAIT 6        /* P4, P5 */
+#define EACHBASE 7    /* all of this holds for the second base as for the first */
 
 c_decl { \#include <stdlib.h> }
 byte omit;
 #define does(step) (omit != step)
 
 /* Packs are bits, each with one frame: of chunk c in full or as a delta. The
-   first four are there at the beginning, writer c may store one of the others. */
+   first four are there at the beginning, writer c may store one of the others. The last
+   bit is the pack with the second base. */
+#ifdef TWO
+#define bits short
+#define second() 256
+#define alsoIn(set) (!does(EACHBASE) || (set & 256) != 0)
+#define mustStay() (does(EACHBASE) -> 256 : 0)
+#else
+#define bits byte
+#define second() 0
+#define alsoIn(set) true
+#define mustStay() 0
+#endif
 #define full(c) ((1 << (c)) | (16 << (c)))
 #define delta(c) ((4 << (c)) | (64 << (c)))
 #define other(c) (1 - (c))
 
-byte packs = 15;
-byte list, waits;
+bits packs = 15;
+bits list;
+byte waits;
 bool begun[4];
 byte end[4]; /* leases 2*c and 2*c+1 are those of writer c */
 #define COMMITTED 1
@@ -39,7 +56,8 @@ byte manifests;
 byte gone;
 
 /* Whether chunk c can be read from a set of packs. */
-#define readable(c, set) (((set) & full(c)) != 0 || (((set) & delta(c)) != 0 && ((set) & full(other(c))) != 0))
+#define readable(c, set) (((set) & full(c)) != 0 || \
+	(((set) & delta(c)) != 0 && ((set) & full(other(c))) != 0 && ((set) & second()) == second()))
 
 inline check() {
 	assert((manifests & 1) == 0 || readable(0, packs));
@@ -56,7 +74,8 @@ inline pick(set, one) {
 
 /* Writer c makes a snapshot that needs chunk c. */
 proctype Writer(byte c) {
-	byte have, used, one, try;
+	bits have, used, one;
+	byte try;
 
 W1:	begun[2*c + try] = true;
 	atomic { have = packs & ~list; /* W2, W3 */
@@ -68,17 +87,17 @@ W1:	begun[2*c + try] = true;
 	atomic { /* W4, W5 */
 		if
 		:: (have & full(c)) != 0 -> pick((have & full(c)), used)
-		:: (have & delta(c)) != 0 && (have & full(other(c))) != 0 ->
+		:: (have & delta(c)) != 0 && (have & full(other(c))) != 0 && alsoIn(have) ->
 			pick((have & delta(c)), used);
 			if
-			:: does(BASEUSED) -> pick((have & full(other(c))), one); used = used | one
+			:: does(BASEUSED) -> pick((have & full(other(c))), one); used = used | one | mustStay()
 			:: else
 			fi
-		:: (16 << c & (packs | gone)) == 0 && (have & (full(other(c)) | delta(c))) == 0 -> used = 16 << c; packs = packs | used
-		:: (64 << c & (packs | gone)) == 0 && (have & full(other(c))) != 0 ->
+		:: (16 << c & (packs | gone)) == 0 && ((have & (full(other(c)) | delta(c))) == 0 || !alsoIn(have)) -> used = 16 << c; packs = packs | used
+		:: (64 << c & (packs | gone)) == 0 && (have & full(other(c))) != 0 && alsoIn(have) ->
 			used = 64 << c; packs = packs | used;
 			if
-			:: does(BASEUSED) -> pick((have & full(other(c))), one); used = used | one
+			:: does(BASEUSED) -> pick((have & full(other(c))), one); used = used | one | mustStay()
 			:: else
 			fi
 		:: else -> goto done
@@ -101,12 +120,12 @@ done:	atomic { used = 0; try = 0; have = 0 }
 #define copy(c, keep) ((keep & (full(c) | delta(c))) != 0)
 #define isDelta(c, keep) ((keep & full(c)) == 0)
 #define suffices(c, keep) (does(NEEDEDFULL) \
-	-> (copy(c, keep) && (!isDelta(c, keep) || (keep & full(other(c))) != 0)) \
-	: (copy(c, keep) && (!isDelta(c, keep) || copy(other(c), keep))))
+	-> (copy(c, keep) && (!isDelta(c, keep) || ((keep & full(other(c))) != 0 && alsoIn(keep)))) \
+	: (copy(c, keep) && (!isDelta(c, keep) || (copy(other(c), keep) && alsoIn(keep)))))
 
 /* rescue takes packs off the list, such that chunk c can be read. A delta whose
    base is nowhere in full is no copy. */
-#define whole(c) (does(BASEFULL) -> (packs & full(other(c))) != 0 : true)
+#define whole(c) (does(BASEFULL) -> ((packs & full(other(c))) != 0 && alsoIn(packs)) : true)
 inline rescue(c) {
 	if
 	:: suffices(c, (packs & ~l))
@@ -116,12 +135,16 @@ inline rescue(c) {
 		:: !(copy(c, (packs & ~l)) && whole(c)) -> l = l & ~(full(c) | delta(c))
 		fi;
 		if
-		:: isDelta(c, (packs & ~l)) && (packs & ~l & full(other(c))) == 0 -> l = l & ~full(other(c))
+		:: isDelta(c, (packs & ~l)) -> l = l & ~mustStay();
+			if
+			:: (packs & ~l & full(other(c))) == 0 -> l = l & ~full(other(c))
+			:: else
+			fi
 		:: else
 		fi
 	:: !suffices(c, (packs & ~l)) && !does(NEEDEDFULL) ->
 		if
-		:: copy(c, (packs & ~l)) -> l = l & ~(full(other(c)) | delta(other(c)))
+		:: copy(c, (packs & ~l)) -> l = l & ~(full(other(c)) | delta(other(c)) | mustStay())
 		:: else -> l = l & ~(full(c) | delta(c))
 		fi
 	fi
@@ -131,7 +154,8 @@ inline rescue(c) {
 	((need & 1) == 0 || suffices(0, (packs & ~(l | one)))) && ((need & 2) == 0 || suffices(1, (packs & ~(l | one)))))
 
 proctype Prune() {
-	byte l, need, k;
+	bits l;
+	byte need, k;
 	do
 	:: atomic { /* P1: all packs but some that suffice; with -DANY, any packs but those */
 		need = manifests; l = 0;
@@ -144,6 +168,9 @@ proctype Prune() {
 		:: canGo(32) -> l = l | 32
 		:: canGo(64) -> l = l | 64
 		:: canGo(128) -> l = l | 128
+#ifdef TWO
+		:: canGo(256) -> l = l | 256
+#endif
 		:: else -> break
 #ifdef ANY
 		:: l != 0 -> break
@@ -196,9 +223,9 @@ init {
 	atomic {
 		/* Which of the packs there are. */
 		if
-		:: packs = 15
-		:: packs = 3
-		:: packs = 7
+		:: packs = 15 | second()
+		:: packs = 3 | second()
+		:: packs = 7 | second()
 		fi;
 		run Writer(0); run Writer(1); run Prune()
 	}

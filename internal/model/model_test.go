@@ -81,6 +81,10 @@ var worlds = []world{
 		without: []string{"NEEDEDFULL", "REMARK", "BASEUSED", "RENEWCHECK", "WAIT"},
 	},
 	{
+		name: "deltas of two bases", model: "delta.pml", defines: "-DTWO",
+		without: []string{"EACHBASE", "BASEUSED", "RENEWCHECK"},
+	},
+	{
 		name: "deltas, any plan", model: "delta.pml", defines: "-DANY", mutants: true,
 		without: []string{"BASEFULL"},
 	},
