@@ -236,7 +236,7 @@ func (b *builder) writePack(packKind byte, kinds []uint8, chunks [][]byte) {
 		if short := b.zstd.EncodeAll(plain, nil); len(short) < len(plain) {
 			f.encoding, plain = encodingZstd, short
 		}
-		ad := slices.Concat(f.id[:], []byte{f.kind, f.encoding}, le32(f.raw), make([]byte, 32))
+		ad := slices.Concat(f.id[:], []byte{f.kind, f.encoding}, le32(f.raw), make([]byte, 64))
 		sealed := seal(b.t, key, frameNonce(uint64(f.offset)), ad, plain)
 		f.stored = uint32(len(sealed))
 		p = append(p, sealed...)

@@ -50,7 +50,10 @@ func encodeSegment(s segment) []byte {
 		e.u64(p.size)
 	}
 	e.u32(uint32(len(s.bases)))
-	e.ids(s.bases)
+	for _, b := range s.bases {
+		e.id(b[0])
+		e.id(b[1])
+	}
 	e.u32(uint32(len(s.entries)))
 	for _, l := range s.entries {
 		e.id(l.id)
@@ -60,7 +63,7 @@ func encodeSegment(s segment) []byte {
 		e.u32(l.raw)
 		base := uint32(math.MaxUint32)
 		if l.encoding == encodingDelta {
-			base = uint32(slices.Index(s.bases, l.base))
+			base = uint32(slices.Index(s.bases, l.bases))
 		}
 		e.u32(base)
 		e.put([]byte{l.kind, l.encoding, 0, 0})
@@ -77,7 +80,8 @@ func encodeDirectory(frames []frame) []byte {
 		e.u32(f.raw)
 		e.u32(f.stored)
 		if f.encoding == encodingDelta {
-			e.id(f.base)
+			e.id(f.bases[0])
+			e.id(f.bases[1])
 		}
 	}
 	return e.padded()

@@ -50,3 +50,6 @@ func Samples() map[string][][]byte {
 		"body":      {encodeClosedPart(sampleClosedPart()), encodeClosedPart(ClosedPart{Root: sampleID(1)})},
 	}
 }
+
+// ApplyDelta is applyDelta.
+var ApplyDelta = applyDelta

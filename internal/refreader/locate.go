@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Section 8: index segments, and the finding of chunks with them or without.
@@ -22,7 +23,7 @@ type listedPack struct {
 type segment struct {
 	supersedes []ID
 	packs      []listedPack
-	bases      []ID
+	bases      [][2]ID
 	entries    []location
 }
 
@@ -38,7 +39,11 @@ func parseSegment(plain []byte) (s segment, err error) {
 		c.require(p.kind == kindData || p.kind == kindMeta, "pack of kind %q", p.kind)
 		c.require(p.size >= packPreamble+packTrailer && p.size <= math.MaxUint32, "pack of %d bytes", p.size)
 	}
-	s.bases = c.ids(uint64(c.u32()))
+	s.bases = make([][2]ID, c.count(uint64(c.u32()), 64))
+	for i := range s.bases {
+		s.bases[i] = [2]ID{c.id(), c.id()}
+		c.require(i == 0 || less(pairKey(s.bases[i-1]), pairKey(s.bases[i])), "bases are not in order")
+	}
 	s.entries = make([]location, c.count(uint64(c.u32()), 56))
 	var last []byte
 	for i := range s.entries {
@@ -58,15 +63,18 @@ func parseSegment(plain []byte) (s segment, err error) {
 			break
 		}
 		p := s.packs[pack]
+		if base != math.MaxUint32 {
+			f.bases = s.bases[base]
+		}
 		c.err = f.check(p.kind)
 		c.require(f.offset >= packPreamble && uint64(f.offset)+uint64(f.stored) <= p.size, "frame lies outside of its pack")
-		if base != math.MaxUint32 {
-			f.base = s.bases[base]
-		}
 		s.entries[i] = location{p.packRef, f}
 	}
 	return s, c.endPadded()
 }
+
+// pairKey is two bases as bytes that compare in their order.
+func pairKey(p [2]ID) []byte { return append(p[0][:len(p[0]):len(p[0])], p[1][:]...) }
 
 // sortKey is (ID, pack, offset) as bytes that compare in that order.
 func sortKey(id ID, pack, offset uint32) []byte {
@@ -177,11 +185,28 @@ func (r *Repo) readHome(l location, kind uint8) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.read(l.frame)
+	return p.read(l.frame, r.whole)
+}
+
+// whole returns a data chunk from a home that is no delta, as deltas want their bases.
+func (r *Repo) whole(id ID) ([]byte, error) {
+	errs := []error{fmt.Errorf("chunk %v cannot be had whole", id)}
+	for _, l := range r.homes[id] {
+		if l.encoding == encodingDelta {
+			continue
+		}
+		plain, err := r.readHome(l, chunkData)
+		if err == nil {
+			return plain, nil
+		}
+		errs = append(errs, fmt.Errorf("in %v: %w", l.pack, err))
+	}
+	return nil, errors.Join(errs...)
 }
 
 // Check reads every frame of every pack, and compares every location with the directory of its pack.
-// It is stricter than reading: one bad copy of a chunk fails it, even if there are good ones.
+// It is stricter than reading: one bad copy of a chunk fails it, even if there are good ones. A delta of
+// which a base is nowhere is not one: prune deletes what nothing needs.
 func (r *Repo) Check() error {
 	for ref := range r.listed {
 		p, err := r.pack(ref)
@@ -189,7 +214,10 @@ func (r *Repo) Check() error {
 			return err
 		}
 		for _, f := range p.frames {
-			if _, err := p.read(f); err != nil {
+			if !r.hasBases(f) {
+				continue
+			}
+			if _, err := p.read(f, r.whole); err != nil {
 				return fmt.Errorf("%v: chunk %v: %w", ref, f.id, err)
 			}
 		}
@@ -206,6 +234,16 @@ func (r *Repo) Check() error {
 		}
 	}
 	return nil
+}
+
+// hasBases reports whether some pack has each base of a frame whole.
+func (r *Repo) hasBases(f frame) bool {
+	for _, id := range f.bases {
+		if id != (ID{}) && !slices.ContainsFunc(r.homes[id], func(l location) bool { return l.encoding != encodingDelta }) {
+			return false
+		}
+	}
+	return true
 }
 
 // openParse opens the section that is all of o's body and parses its plaintext.

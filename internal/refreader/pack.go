@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/blake3"
@@ -27,7 +28,7 @@ const (
 const (
 	encodingPlain = 0
 	encodingZstd  = 1
-	encodingDelta = 2 // reserved: directories may name it, no version 1 reader decodes it
+	encodingDelta = 2
 )
 
 const (
@@ -59,7 +60,7 @@ type frame struct {
 	raw      uint32 // length of the plaintext
 	offset   uint32
 	stored   uint32 // length of the frame
-	base     ID     // zero unless the encoding is 2
+	bases    [2]ID  // zero unless the encoding is 2; then the second may be
 }
 
 // check verifies what a pack's directory and an index segment both promise of a frame.
@@ -69,6 +70,12 @@ func (f frame) check(packKind byte) error {
 		return fmt.Errorf("chunk of kind %d in a pack of kind %q", f.kind, packKind)
 	case f.encoding > encodingDelta:
 		return fmt.Errorf("unknown encoding %d", f.encoding)
+	case f.encoding == encodingDelta && f.kind != chunkData:
+		return fmt.Errorf("a delta of kind %d", f.kind)
+	case (f.bases[0] == ID{}) != (f.encoding != encodingDelta), f.bases[0] == ID{} && f.bases[1] != ID{}:
+		return fmt.Errorf("encoding %d with bases %v", f.encoding, f.bases)
+	case f.encoding == encodingDelta && (f.bases[0] == f.bases[1] || slices.Contains(f.bases[:], f.id)):
+		return fmt.Errorf("a delta of itself, or twice of the same base")
 	case f.raw < 1 || f.raw > maxChunk:
 		return fmt.Errorf("chunk of %d bytes", f.raw)
 	case f.stored < gcmTag+1:
@@ -197,7 +204,7 @@ func parseDirectory(plain []byte, packKind byte) ([]frame, error) {
 	for range n {
 		f := frame{id: c.id(), kind: c.u8(), encoding: c.u8(), raw: c.u32(), stored: c.u32(), offset: uint32(offset)}
 		if f.encoding == encodingDelta {
-			f.base = c.id()
+			f.bases = [2]ID{c.id(), c.id()}
 		}
 		if c.err == nil {
 			c.err = f.check(packKind)
@@ -252,8 +259,8 @@ func frameNonce(offset uint64) (nonce [12]byte) {
 	return nonce
 }
 
-// read returns the plaintext of the chunk in frame f.
-func (p *pack) read(f frame) ([]byte, error) {
+// read returns the plaintext of the chunk in frame f. If that is a delta, whole gives it its bases.
+func (p *pack) read(f frame, whole func(ID) ([]byte, error)) ([]byte, error) {
 	if p.at[f.offset] != f {
 		return nil, errors.New("the pack's directory has no such frame")
 	}
@@ -267,12 +274,12 @@ func (p *pack) read(f frame) ([]byte, error) {
 		return nil, err
 	}
 	ad := append(f.id[:len(f.id):len(f.id)], f.kind, f.encoding)
-	ad = append(append(ad, le32(f.raw)...), f.base[:]...)
+	ad = append(append(append(ad, le32(f.raw)...), f.bases[0][:]...), f.bases[1][:]...)
 	encoded, err := openAEAD(p.key, frameNonce(uint64(f.offset)), ad, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("open frame: %w", err)
 	}
-	plain, err := p.decode(encoded, f)
+	plain, err := p.decode(encoded, f, whole)
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +292,7 @@ func (p *pack) read(f frame) ([]byte, error) {
 	return plain, nil
 }
 
-func (p *pack) decode(encoded []byte, f frame) ([]byte, error) {
+func (p *pack) decode(encoded []byte, f frame, whole func(ID) ([]byte, error)) ([]byte, error) {
 	switch f.encoding {
 	case encodingPlain:
 		return encoded, nil
@@ -294,9 +301,26 @@ func (p *pack) decode(encoded []byte, f frame) ([]byte, error) {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
 		return p.zstd.DecodeAll(encoded, make([]byte, 0, f.raw))
-	default:
-		return nil, fmt.Errorf("encoding %d is reserved", f.encoding)
 	}
+	var bases [][]byte
+	for _, id := range f.bases {
+		if id == (ID{}) {
+			continue
+		}
+		plain, err := whole(id)
+		if err != nil {
+			return nil, fmt.Errorf("base %v: %w", id, err)
+		}
+		bases = append(bases, plain)
+	}
+	if err := oneFrame(encoded); err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	instructions, err := p.zstd.DecodeAll(encoded, nil)
+	if err != nil {
+		return nil, err
+	}
+	return applyDelta(instructions, f.raw, bases)
 }
 
 // oneFrame verifies that b is one zstd frame with nothing behind it (RFC 8878, section 3.1.1); a

@@ -60,9 +60,9 @@ func sampleSegment() segment {
 	return segment{
 		supersedes: []ID{sampleID(8), sampleID(9)},
 		packs:      []listedPack{{d, 1 << 20}, {m, 1 << 21}},
-		bases:      []ID{sampleID(5)},
+		bases:      [][2]ID{{sampleID(5), sampleID(7)}},
 		entries: []location{
-			{d, frame{id: sampleID(4), kind: chunkData, encoding: encodingDelta, raw: 100, offset: 1248, stored: 40, base: sampleID(5)}},
+			{d, frame{id: sampleID(4), kind: chunkData, encoding: encodingDelta, raw: 100, offset: 1248, stored: 40, bases: [2]ID{sampleID(5), sampleID(7)}}},
 			{d, frame{id: sampleID(5), kind: chunkData, encoding: encodingZstd, raw: 100, offset: 1288, stored: 50}},
 			{m, frame{id: sampleID(6), kind: chunkList, encoding: encodingPlain, raw: 100, offset: 1248, stored: 116}},
 		},
@@ -72,7 +72,7 @@ func sampleSegment() segment {
 func sampleDirectory() []frame {
 	return []frame{
 		{id: sampleID(2), kind: chunkData, encoding: encodingPlain, raw: 10, offset: 1248, stored: 26},
-		{id: sampleID(1), kind: chunkData, encoding: encodingDelta, raw: 10, offset: 1274, stored: 20, base: sampleID(2)},
+		{id: sampleID(1), kind: chunkData, encoding: encodingDelta, raw: 10, offset: 1274, stored: 20, bases: [2]ID{sampleID(2)}},
 		{id: sampleID(3), kind: chunkData, encoding: encodingZstd, raw: 1000, offset: 1294, stored: 30},
 	}
 }
