@@ -183,7 +183,7 @@ func TestChangedWhileRead(t *testing.T) {
 			w := newWorker(b.pipeline)
 			e := &snapshot.Entry{Key: "\x00file", Type: snapshot.File}
 			changes, chunks := 0, 0
-			put := func(ctx context.Context, data []byte) (*chunkTask, error) {
+			put := func(ctx context.Context, data []byte, near []chunk.ID) (*chunkTask, error) {
 				// The first chunk of a read changes the file: the extents of the
 				// read before are gone then, and those of this one not there yet.
 				first := chunks == 0 || changes == 1 && chunks > b.inFlight && len(e.Extents) == 0
@@ -194,7 +194,7 @@ func TestChangedWhileRead(t *testing.T) {
 					b.must(test.change(path, changes))
 					changes++
 				}
-				return w.putNow(ctx, data)
+				return w.putNow(ctx, data, near)
 			}
 			b.must(b.readFile(e, &largeWork{dir: dir, name: "file", stat: st}, nil, put))
 			if !test.size(int64(e.Size)) {

@@ -14,9 +14,9 @@ import (
 
 // contents cuts what r delivers into chunks in buf (nil: one of its own), stores them, and gives e the
 // extents (or the list) and the content hash. An error of r comes back as *readError,
-// whatever was read before.
-func (p *pipeline) contents(e *snapshot.Entry, r io.Reader, buf []byte, put putter) (n uint64, err error) {
-	c := p.collect(e, buf, put)
+// whatever was read before. old is what the parent had in its place, or nil.
+func (p *pipeline) contents(e, old *snapshot.Entry, r io.Reader, buf []byte, put putter) (n uint64, err error) {
+	c := p.collect(e, old, buf, put)
 	defer c.drain()
 	if _, err := c.read(r); err != nil {
 		return c.size, err
@@ -31,7 +31,9 @@ type collector struct {
 	entry *snapshot.Entry
 	buf   []byte // to cut chunks from
 	put   putter
+	hints *hints // nil: none
 	sum   *blake3.Hasher
+	at    uint64         // the end of what was put
 	size  uint64         // of what was collected
 	tasks []pendingChunk // at most inFlight
 	list  *snapshot.ListBuilder
@@ -42,10 +44,10 @@ type collector struct {
 	first []byte
 }
 
-// collect begins the contents of e anew. buf may be nil.
-func (p *pipeline) collect(e *snapshot.Entry, buf []byte, put putter) *collector {
+// collect begins the contents of e anew. buf and old may be nil.
+func (p *pipeline) collect(e, old *snapshot.Entry, buf []byte, put putter) *collector {
 	e.Hash, e.Extents, e.List = [16]byte{}, nil, nil // perhaps of a read before
-	c := &collector{p: p, entry: e, buf: buf, put: put, sum: p.contentHasher()}
+	c := &collector{p: p, entry: e, buf: buf, put: put, hints: p.hints(old), sum: p.contentHasher()}
 	c.sum.Write([]byte{1})
 	return c
 }
@@ -66,11 +68,12 @@ func (c *collector) read(r io.Reader) (n int64, err error) {
 		}
 		n += int64(len(data))
 		c.keepSmall(data)
-		t, err := c.put(c.p.ctx, data)
+		near := c.hints.near(c.at, uint64(len(data)))
+		t, err := c.put(c.p.ctx, data, near)
 		if err != nil {
 			return n, err
 		}
-		if err := c.add(pendingChunk{t, uint64(len(data))}); err != nil {
+		if err := c.add(pendingChunk{t, uint64(len(data)), len(near) > 0}); err != nil {
 			return n, err
 		}
 		c.p.opts.Observer.Progress.BytesDone.Add(int64(len(data)))
@@ -140,7 +143,7 @@ func (c *collector) hole(n int64) error {
 		c.seen, c.first = c.seen+n, nil
 	}
 	c.p.opts.Observer.Progress.BytesDone.Add(n)
-	return c.add(pendingChunk{nil, uint64(n)})
+	return c.add(pendingChunk{size: uint64(n)})
 }
 
 // keepSmall keeps contents that may be all of a small file.
@@ -154,13 +157,15 @@ func (c *collector) keepSmall(data []byte) {
 
 // pendingChunk is a chunk on its way, or a hole, which has no task.
 type pendingChunk struct {
-	task *chunkTask
-	size uint64
+	task   *chunkTask
+	size   uint64
+	hinted bool
 }
 
 // add notes a chunk or hole, and collects the oldest if many are on their way.
 func (c *collector) add(t pendingChunk) error {
 	c.tasks = append(c.tasks, t)
+	c.at += t.size
 	if len(c.tasks) < c.p.inFlight {
 		return nil
 	}
@@ -175,14 +180,16 @@ func (c *collector) collect() error {
 	if t.task != nil {
 		select {
 		case err := <-t.task.done:
+			put := t.task.put
 			c.giveBack(t.task)
 			if err != nil {
 				return err
 			}
+			c.hints.learn(c.size, t.size, t.hinted, &put)
+			x.Chunk, x.ChunkSize = put.ID, uint32(t.size)
 		case <-c.p.ctx.Done():
 			return c.p.ctx.Err()
 		}
-		x.Chunk, x.ChunkSize = t.task.id, uint32(t.size)
 	}
 	c.sum.Write(x.Chunk[:])
 	var b [8]byte

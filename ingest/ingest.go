@@ -68,6 +68,10 @@ type Options struct {
 	DryRun bool
 
 	Compression pack.Compression // zero: the repository's
+	// DeltaBudget is how many bytes may be read from the storage so that chunks can be
+	// stored as differences to others; 0: none is. A key that can't read the repository makes use of
+	// this machine's cache alone.
+	DeltaBudget int64
 	// Splitter cuts contents in place of the repository's, if it isn't nil. What others
 	// cut is then hardly found again: it is for measuring.
 	Splitter chunk.Splitter
@@ -109,6 +113,7 @@ type Result struct {
 	Parent   snapshot.ID // zero if there was none
 	Root     snapshot.Root
 	Totals   snapshot.Totals
+	Deltas   repo.Deltas // of Totals.NewRaw and NewStored, what was stored as deltas
 	Sources  []snapshot.Source
 	Skipped  bool // nothing had changed, and SkipIfUnchanged was set
 	Partial  bool // some data could not be read
@@ -150,8 +155,15 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 	if err != nil {
 		return nil, err
 	}
+	finder, err := opts.finder(r)
+	if err != nil {
+		return nil, err
+	}
+	if finder != nil {
+		defer finder.Close()
+	}
 	start := opts.Now()
-	s := session{opts: &opts, repo: r, targets: targets, own: own, start: start}
+	s := session{opts: &opts, repo: r, finder: finder, targets: targets, own: own, start: start}
 	for try := 1; ; try++ {
 		res, err := s.try(ctx)
 		if err == nil {
@@ -168,14 +180,24 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 		if opts.Observer.Again != nil {
 			opts.Observer.Again(err)
 		}
-		s = session{opts: &opts, repo: r, writer: s.writer, targets: targets, own: own, start: opts.Now()}
+		s = session{opts: &opts, repo: r, finder: finder, writer: s.writer, targets: targets, own: own, start: opts.Now()}
 	}
+}
+
+// finder returns what finds the bases of deltas, nil if none are wanted. A storage that is no
+// directory of this machine is slow to read, or costs.
+func (o *Options) finder(r *repo.Repository) (*repo.Finder, error) {
+	if o.DeltaBudget <= 0 {
+		return nil, nil
+	}
+	return r.NewFinder(repo.FinderOptions{Budget: o.DeltaBudget, Keep: o.Repository == ""})
 }
 
 // session is one try of Snapshot.
 type session struct {
 	opts    *Options
 	repo    *repo.Repository
+	finder  *repo.Finder // nil: no deltas
 	writer  *repo.Writer // before try, that of the try before
 	targets *targets
 	own     ownDir
@@ -188,7 +210,11 @@ type session struct {
 // try makes the snapshot, or leaves no lease.
 func (s *session) try(ctx context.Context) (*Result, error) {
 	o := s.opts
-	w, err := s.repo.NewWriter(ctx, repo.WriterOptions{Host: o.Host, Compression: o.Compression, DryRun: o.DryRun, After: s.writer})
+	wo := repo.WriterOptions{Host: o.Host, Compression: o.Compression, DryRun: o.DryRun, After: s.writer}
+	if s.finder != nil {
+		wo.Similar = s.finder
+	}
+	w, err := s.repo.NewWriter(ctx, wo)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +251,7 @@ func (s *session) run(ctx context.Context) (*Result, error) {
 		return nil, ErrIncomplete
 	}
 	s.totals.NewRaw, s.totals.NewStored = s.added()
-	res.Totals = s.totals
+	res.Totals, res.Deltas = s.totals, s.writer.Deltas()
 	res.Partial = failed || s.totals.Unreadable > 0
 	if s.opts.SkipIfUnchanged && !res.Partial {
 		if res.Skipped, err = s.unchanged(ctx, p, root); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/internal/fsmeta"
+	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
@@ -20,45 +21,48 @@ type largeWork struct {
 	dir   *dirHandle
 	name  string
 	stat  fsmeta.Stat
-	lacks error // attributes, when it was read last
+	old   *snapshot.Entry // of the parent, for its chunks; nil: none
+	lacks error           // attributes, when it was read last
 }
 
 // chunkTask is a chunk on its way to be stored.
 type chunkTask struct {
-	data []byte // the task's own space; nil if it was stored at once
-	id   chunk.ID
+	data []byte     // the task's own space; nil if it was stored at once
+	near []chunk.ID // of the parent, at the same place; likewise
+	put  repo.Put
 	done chan error // gets one value; the task can be used again then
 }
 
-// putter stores a chunk now or later: its ID is there when done has a value.
-type putter func(ctx context.Context, data []byte) (*chunkTask, error)
+// putter stores a chunk now or later: what became of it is there when done has a value. near is of
+// no use to it afterwards, nor is data.
+type putter func(ctx context.Context, data []byte, near []chunk.ID) (*chunkTask, error)
 
 // put stores a chunk for the reader.
 func (w *worker) put(t *chunkTask) error {
-	id, _, err := w.writer.Put(chunk.Data, t.data)
-	t.id = id
+	var err error
+	t.put, err = w.writer.PutNear(chunk.Data, t.data, t.near)
 	t.done <- err
 	return err
 }
 
 // putNow is a putter without a queue, for a worker that met a large file.
-func (w *worker) putNow(_ context.Context, data []byte) (*chunkTask, error) {
-	id, _, err := w.writer.Put(chunk.Data, data)
-	t := &chunkTask{id: id, done: make(chan error, 1)}
+func (w *worker) putNow(_ context.Context, data []byte, near []chunk.ID) (*chunkTask, error) {
+	put, err := w.writer.PutNear(chunk.Data, data, near)
+	t := &chunkTask{put: put, done: make(chan error, 1)}
 	t.done <- err
 	return t, err
 }
 
 // putLater is the reader's putter: it hands the chunk to whichever worker is
 // free. So one large file keeps all of them busy.
-func (p *pipeline) putLater(ctx context.Context, data []byte) (*chunkTask, error) {
+func (p *pipeline) putLater(ctx context.Context, data []byte, near []chunk.ID) (*chunkTask, error) {
 	var t *chunkTask
 	select {
 	case t = <-p.spare:
 	default:
 		t = &chunkTask{data: make([]byte, 0, p.split.Params().Max), done: make(chan error, 1)}
 	}
-	t.data = append(t.data[:0], data...)
+	t.data, t.near = append(t.data[:0], data...), append(t.near[:0], near...)
 	return t, send(ctx, p.chunks, t)
 }
 
@@ -117,7 +121,7 @@ func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, buf []byte, put
 	unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) // only a hint
 	xs, xerr := fsmeta.Xattrs(fd)
 	l.lacks = addXattrs(e, xs, xerr)
-	if n, err = p.fileContents(e, fd, before, buf, put); err != nil {
+	if n, err = p.fileContents(e, l.old, fd, before, buf, put); err != nil {
 		return before, after, n, err
 	}
 	if after, err = fsmeta.StatFd(fd); err != nil {
@@ -127,8 +131,8 @@ func (p *pipeline) readFileOnce(e *snapshot.Entry, l *largeWork, buf []byte, put
 }
 
 // fileContents is contents for an open file, and finds its holes.
-func (p *pipeline) fileContents(e *snapshot.Entry, fd int, st fsmeta.Stat, buf []byte, put putter) (n uint64, err error) {
-	c := p.collect(e, buf, put)
+func (p *pipeline) fileContents(e, old *snapshot.Entry, fd int, st fsmeta.Stat, buf []byte, put putter) (n uint64, err error) {
+	c := p.collect(e, old, buf, put)
 	defer c.drain()
 	// A file that grows faster than it can be read must end some time.
 	limit := st.Size + min(st.Size/8+1<<20, math.MaxInt64-st.Size)

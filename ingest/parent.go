@@ -139,6 +139,17 @@ func (p *parent) find(ctx context.Context, key snapshot.Key) *snapshot.Entry {
 	return p.entry
 }
 
+// copyOf returns a copy of the parent's entry of a key, for those that read it when the walk has
+// gone on, or nil.
+func (p *parent) copyOf(ctx context.Context, key snapshot.Key) *snapshot.Entry {
+	e := p.find(ctx, key)
+	if e == nil {
+		return nil
+	}
+	old := *e
+	return &old
+}
+
 // finish counts the entries behind the last one as removed.
 func (p *parent) finish(ctx context.Context) {
 	for p != nil && p.entry != nil {

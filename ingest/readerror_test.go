@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
@@ -65,7 +66,7 @@ func TestReadError(t *testing.T) {
 		fail(b, 1<<20-1)
 		_, st, dir := b.file(1 << 20)
 		e := &snapshot.Entry{Key: "\x00file", Type: snapshot.File}
-		put := func(ctx context.Context, data []byte) (*chunkTask, error) {
+		put := func(ctx context.Context, data []byte, near []chunk.ID) (*chunkTask, error) {
 			task := &chunkTask{data: append([]byte(nil), data...), done: make(chan error, 1)}
 			return task, newWorker(b.pipeline).put(task)
 		}

@@ -13,8 +13,9 @@ import (
 
 // smallWork is a small file of a job.
 type smallWork struct {
-	entry    int    // in the job's entries
-	contents []byte // of a member of an archive, which was read already; else nil
+	entry    int      // in the job's entries
+	contents []byte   // of a member of an archive, which was read already; else nil
+	old      chunk.ID // of the parent, where its contents were; zero: none
 
 	dir   *dirHandle
 	name  string
@@ -31,6 +32,7 @@ type worker struct {
 	slab   []snapshot.Extent // where the extents of entries are cut from
 	hasher *blake3.Hasher
 	seen   map[[16]byte]int // content hash -> entry of the same job
+	old    bundleHints
 }
 
 func newWorker(p *pipeline) *worker {
@@ -92,7 +94,10 @@ func (w *worker) store(j *job, first, end int) error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	id, _, err := w.writer.Put(chunk.Data, w.buf)
+	for _, s := range j.small[first:end] {
+		w.old.add(s.old, j.entries[s.entry].Size)
+	}
+	put, err := w.writer.PutNear(chunk.Data, w.buf, w.old.near(uint64(len(w.buf))))
 	if err != nil {
 		return err
 	}
@@ -103,7 +108,7 @@ func (w *worker) store(j *job, first, end int) error {
 		extents := j.entries[s.entry].Extents
 		for i := range extents {
 			if x := &extents[i]; x.ChunkSize == inBundle {
-				x.Chunk, x.ChunkSize = id, uint32(len(w.buf))
+				x.Chunk, x.ChunkSize = put.ID, uint32(len(w.buf))
 			}
 		}
 	}

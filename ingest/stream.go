@@ -171,7 +171,8 @@ func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
 		Key: key, Type: snapshot.File, Mode: 0o644, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
 		Mtime: p.now(), Ctime: p.now(),
 	}
-	err := p.read(s, &e)
+	old := p.parent.copyOf(p.ctx, key)
+	err := p.read(s, &e, old)
 	var failed *readError
 	switch {
 	case p.ctx.Err() != nil: // nothing has failed but the run was ended
@@ -196,14 +197,14 @@ func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
 }
 
 // read stores what a stream delivers.
-func (p *pipeline) read(s *Stream, e *snapshot.Entry) error {
+func (p *pipeline) read(s *Stream, e, old *snapshot.Entry) error {
 	if s.Reader == nil {
-		return p.command(s, e)
+		return p.command(s, e, old)
 	}
 	r := interruptible(p.ctx, s.Reader)
 	defer r.Close()
 	var err error
-	e.Size, err = p.contents(e, r, nil, p.putLater)
+	e.Size, err = p.contents(e, old, r, nil, p.putLater)
 	return err
 }
 
@@ -224,7 +225,7 @@ func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
 
 // command stores what a command prints. The end of its output proves
 // nothing: only its exit status does.
-func (p *pipeline) command(s *Stream, e *snapshot.Entry) error {
+func (p *pipeline) command(s *Stream, e, old *snapshot.Entry) error {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	c := exec.CommandContext(ctx, "/bin/sh", "-c", s.Command)
@@ -240,7 +241,7 @@ func (p *pipeline) command(s *Stream, e *snapshot.Entry) error {
 	if err := c.Start(); err != nil {
 		return &readError{fmt.Errorf("start command: %w", err)}
 	}
-	size, err := p.contents(e, out, nil, p.putLater)
+	size, err := p.contents(e, old, out, nil, p.putLater)
 	e.Size = size
 	if err != nil {
 		cancel()

@@ -59,6 +59,7 @@ func (p *pipeline) readArchive(t *treeSource, m *members) error {
 	r := &archiveReader{
 		pipeline: p, members: m, job: p.newJob(),
 		archive: newArchive(in, t.key, fsmeta.NewOwners(), p.report),
+		old:     p.memberHints(),
 		cut:     make([]byte, 2*p.split.Params().Max),
 	}
 	r.bundle.seed = p.bundleSeed()
@@ -84,6 +85,7 @@ type archiveReader struct {
 	members *members
 	job     *job
 	bundle  bundler
+	old     *memberHints
 	cut     []byte // to cut large files in
 }
 
@@ -106,7 +108,7 @@ func (r *archiveReader) take(m *member) error {
 	case e.Type == 0:
 		e.Target = []byte(m.link) // see members.take
 	case e.Size >= smallFile:
-		n, err := r.contents(&e, r.archive, r.cut, r.putLater)
+		n, err := r.contents(&e, r.old.find(r.ctx, e.Key), r.archive, r.cut, r.putLater)
 		if err != nil {
 			return err
 		}

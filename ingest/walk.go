@@ -288,7 +288,7 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 		return w.addAs(e, change)
 	}
 	if st.Size >= smallFile {
-		w.job.large = append(w.job.large, largeWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
+		w.job.large = append(w.job.large, largeWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st, old: w.parent.copyOf(w.ctx, e.Key)})
 		w.job.add(e, change)
 		if len(w.job.large) == jobLarge || len(w.job.small) == 0 {
 			return w.flush()
@@ -304,7 +304,7 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 		w.job.dirs++
 		w.lastIn = d
 	}
-	w.job.small = append(w.job.small, smallWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st})
+	w.job.small = append(w.job.small, smallWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st, old: oldChunkOf(w.parent.find(w.ctx, e.Key))})
 	w.job.add(e, change)
 	if w.bundle.add(name, st.Size) || w.job.dirs >= jobDirs || w.job.cost >= jobCost {
 		return w.flush()

@@ -18,14 +18,14 @@ type differ struct {
 }
 
 // EncodeDelta encodes plaintext as its differences to bases, one or two, in the order that
-// the entry will name them. It reports whether that came out smaller than plaintext: to compare it with
-// what Encode makes is up to the caller. What it returns was decoded, and
+// the entry will name them. It reports whether they have at least half of it in common, before all is
+// compressed: to compare the result with what Encode makes is up to the caller. What it returns was decoded, and
 // compared with plaintext. dst is as for Encode.
 func (e *Encoder) EncodeDelta(dst, plaintext []byte, bases ...[]byte) ([]byte, bool, error) {
 	d := e.differ()
 	defer e.release(d)
 	d.stream = d.encoder.Encode(d.stream[:0], plaintext, bases...)
-	if len(d.stream) >= len(plaintext) {
+	if len(d.stream) > len(plaintext)/2 {
 		return dst, false, nil
 	}
 	if need := len(d.stream) + len(d.stream)>>12 + 64 + seal.Overhead; cap(dst) < need {

@@ -9,6 +9,7 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
 )
 
@@ -24,9 +25,9 @@ func newKin() *kin { return &kin{make(map[chunk.ID][]byte), make(map[string][]ch
 func (k *kin) clone() *kin { return &kin{maps.Clone(k.contents), maps.Clone(k.near)} }
 
 // Bases implements repo.Similar.
-func (k *kin) Bases(_ context.Context, plaintext []byte, _ []chunk.ID, canBe func(chunk.ID) (bool, error)) (bases []repo.Base, err error) {
-	for _, id := range k.near[string(plaintext)] {
-		ok, err := canBe(id)
+func (k *kin) Bases(_ context.Context, c *repo.NewChunk, home repo.Home) (bases []repo.Base, err error) {
+	for _, id := range k.near[string(c.Plaintext)] {
+		_, ok, err := home(id)
 		if err != nil {
 			return nil, err
 		}
@@ -38,7 +39,7 @@ func (k *kin) Bases(_ context.Context, plaintext []byte, _ []chunk.ID, canBe fun
 }
 
 // Stored implements repo.Similar.
-func (*kin) Stored(chunk.ID, []byte, bool) {}
+func (*kin) Stored(*repo.NewChunk, []byte, pack.Encoding) {}
 
 // relate makes a chunk similar to others, of which it is made up but for a few bytes.
 func (b *book) relate(p []byte, to ...[]byte) {

@@ -19,18 +19,30 @@ type Base struct {
 	Plaintext []byte // nobody changes it while it is put
 }
 
+// NewChunk is a data chunk that is about to be stored.
+type NewChunk struct {
+	ID        chunk.ID
+	Plaintext []byte
+	Near      []chunk.ID // what PutNear was given
+
+	tried  int // how often bases were asked for, and were of no use
+	sketch sketched
+}
+
+// Home says where a chunk is that may be a base; ok is false if it may not.
+type Home func(chunk.ID) (home index.Place, ok bool, err error)
+
 // Similar finds, for a Writer, chunks that a new one is probably alike. Its methods are called
-// concurrently.
+// concurrently, but not with the same chunk, and keep neither that nor its contents.
 type Similar interface {
-	// Bases returns up to delta.MaxBases chunks of which plaintext, a new data chunk, is probably
+	// Bases returns up to delta.MaxBases chunks of which c is probably
 	// made up but for small differences, in the order in which they make it up; none if it knows
-	// none. near is what PutNear was given. Before it takes any trouble to get a chunk's contents it asks
-	// canBe, which says whether that may be a base. An error ends the run: what only makes that bases
+	// none. If they were of no use it is asked once more. Before it takes any trouble to get a chunk's contents it asks
+	// home whether that may be a base. An error ends the run: what only makes that bases
 	// can't be had is none.
-	Bases(ctx context.Context, plaintext []byte, near []chunk.ID, canBe func(chunk.ID) (bool, error)) ([]Base, error)
-	// Stored is told of each data chunk that was stored, and whether whole or as a delta. It does not
-	// keep plaintext.
-	Stored(id chunk.ID, plaintext []byte, whole bool)
+	Bases(ctx context.Context, c *NewChunk, home Home) ([]Base, error)
+	// Stored is told of each data chunk that was stored, as encoded, without seal.
+	Stored(c *NewChunk, encoded []byte, encoding pack.Encoding)
 }
 
 // A delta is kept if it is smaller than a share of the whole chunk, as it ties the two chunks
@@ -41,87 +53,105 @@ const (
 	smallDelta = 1. / 32
 )
 
-// encode encodes a chunk, as a delta if that is worth it, and says in e how.
-func (w *Writer) encode(plaintext []byte, near []chunk.ID, e *pack.Entry) ([]byte, error) {
-	asDelta, bases, err := w.encodeDelta(plaintext, near, e)
-	if err != nil {
-		return nil, err
+// maxTries is how often bases are asked for, for one chunk.
+const maxTries = 2
+
+// encode encodes a chunk, as a delta if that is worth it, and says in e how. whole is about how
+// much a delta would have taken otherwise, in bytes.
+func (w *Writer) encode(c *NewChunk, e *pack.Entry) (encoded []byte, whole int, err error) {
+	var plain []byte // the whole chunk, encoded, if it had to be
+	for c.tried = 0; w.similar != nil && e.Kind == chunk.Data && c.tried < maxTries; c.tried++ {
+		d, err := w.encodeDelta(c)
+		if err != nil {
+			return nil, 0, err
+		}
+		if d.asked == 0 {
+			break
+		}
+		if !d.ok {
+			w.recycle(d.encoded)
+			continue
+		}
+		small := float64(len(d.encoded)) <= smallDelta*float64(len(c.Plaintext))
+		if !small && plain == nil {
+			plain, e.Encoding = w.encoder.Encode(w.space(), c.Plaintext)
+		}
+		if small || float64(len(d.encoded)) <= deltaShare*float64(len(plain)) {
+			if whole = d.whole; plain != nil {
+				whole = len(plain)
+			}
+			w.recycle(plain)
+			e.Encoding, e.Bases = pack.Delta, d.bases
+			return d.encoded, whole, nil
+		}
+		w.recycle(d.encoded)
 	}
-	if bases != (pack.Bases{}) && float64(len(asDelta)) <= smallDelta*float64(len(plaintext)) {
-		e.Encoding, e.Bases = pack.Delta, bases
-		return asDelta, nil
+	if plain == nil {
+		plain, e.Encoding = w.encoder.Encode(w.space(), c.Plaintext)
 	}
-	whole, encoding := w.encoder.Encode(w.space(), plaintext)
-	if bases != (pack.Bases{}) && float64(len(asDelta)) <= deltaShare*float64(len(whole)) {
-		w.recycle(whole)
-		e.Encoding, e.Bases = pack.Delta, bases
-		return asDelta, nil
-	}
-	w.recycle(asDelta)
-	e.Encoding = encoding
-	return whole, nil
+	return plain, 0, nil
 }
 
-// encodeDelta returns no bases if there are none, or there is nothing to gain.
-func (w *Writer) encodeDelta(plaintext []byte, near []chunk.ID, e *pack.Entry) (encoded []byte, of pack.Bases, err error) {
-	if w.similar == nil || e.Kind != chunk.Data {
-		return nil, of, nil
-	}
-	bases, err := w.basesFor(plaintext, near, e.ID)
-	if len(bases) == 0 || err != nil {
-		return nil, of, err
+// madeDelta is a delta that may be stored.
+type madeDelta struct {
+	asked   int // how many bases there were to try
+	ok      bool
+	encoded []byte
+	bases   pack.Bases
+	whole   int // about what the whole chunk would take, as its bases do
+}
+
+// encodeDelta makes a delta. It isn't ok if there is nothing to gain.
+func (w *Writer) encodeDelta(c *NewChunk) (d madeDelta, err error) {
+	bases, homes, err := w.basesFor(c)
+	if d.asked = len(bases); d.asked == 0 || err != nil {
+		return d, err
 	}
 	var contents [delta.MaxBases][]byte
+	var stored, raw int
 	for i, b := range bases {
-		of[i], contents[i] = b.ID, b.Plaintext
+		d.bases[i], contents[i] = b.ID, b.Plaintext
+		stored, raw = stored+int(homes[i].Entry.Stored), raw+int(homes[i].Entry.Raw)
 	}
-	encoded, ok, err := w.encoder.EncodeDelta(w.space(), plaintext, contents[:len(bases)]...)
-	if !ok {
-		of = pack.Bases{}
-	}
-	return encoded, of, err
+	d.whole = int(float64(len(c.Plaintext)) * float64(stored) / float64(raw))
+	d.encoded, d.ok, err = w.encoder.EncodeDelta(w.space(), c.Plaintext, contents[:len(bases)]...)
+	return d, err
 }
 
 // basesFor returns the bases to try for a chunk. It believes nobody: contents must be those of
 // the ID, and a base must be one that the snapshot may rely on.
-func (w *Writer) basesFor(plaintext []byte, near []chunk.ID, of chunk.ID) ([]Base, error) {
-	bases, err := w.similar.Bases(w.ctx, plaintext, near, w.canBeBase)
+func (w *Writer) basesFor(c *NewChunk) (bases []Base, homes [delta.MaxBases]index.Place, err error) {
+	bases, err = w.similar.Bases(w.ctx, c, w.wholeHome)
 	if err != nil || len(bases) == 0 {
-		return nil, err
+		return nil, homes, err
 	}
 	if len(bases) > delta.MaxBases {
-		return nil, fmt.Errorf("%d bases for a chunk, %d are the most", len(bases), delta.MaxBases)
+		return nil, homes, fmt.Errorf("%d bases for a chunk, %d are the most", len(bases), delta.MaxBases)
 	}
 	for i, b := range bases {
-		if b.ID == of || i > 0 && bases[i-1].ID == b.ID {
-			return nil, nil
+		if b.ID == c.ID || i > 0 && bases[i-1].ID == b.ID {
+			return nil, homes, nil
 		}
 		if !w.repo.IsChunk(Ref{b.ID, chunk.Data}, b.Plaintext) {
-			return nil, nil // of a damaged cache
+			return nil, homes, nil // of a damaged cache
 		}
-		ok, err := w.relyOnBase(b.ID)
-		if !ok || err != nil {
-			return nil, err
+		var ok bool
+		if homes[i], ok, err = w.relyOnBase(b.ID); !ok || err != nil {
+			return nil, homes, err
 		}
 	}
-	return bases, nil
+	return bases, homes, nil
 }
 
-// canBeBase reports whether a chunk has a whole home that this snapshot may rely on.
-func (w *Writer) canBeBase(id chunk.ID) (bool, error) {
-	_, ok, err := w.wholeHome(id)
-	return ok, err
-}
-
-// relyOnBase is canBeBase, and notes that the snapshot relies on the home.
-func (w *Writer) relyOnBase(id chunk.ID) (bool, error) {
-	p, ok, err := w.wholeHome(id)
+// relyOnBase is wholeHome, and notes that the snapshot relies on the home.
+func (w *Writer) relyOnBase(id chunk.ID) (home index.Place, ok bool, err error) {
+	home, ok, err = w.wholeHome(id)
 	if ok && w.repo.does(stepUseBases) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.used[p.Pack] = p.PackSize
+		w.used[home.Pack] = home.PackSize
 	}
-	return ok, err
+	return home, ok, err
 }
 
 // wholeHome returns where a data chunk is that this snapshot may rely on, and hangs on no other.

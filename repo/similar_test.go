@@ -22,9 +22,9 @@ type nearby struct {
 	whole  int
 }
 
-func (n *nearby) Bases(_ context.Context, _ []byte, near []chunk.ID, canBe func(chunk.ID) (bool, error)) (bases []repo.Base, err error) {
-	for _, id := range near {
-		ok, err := canBe(id)
+func (n *nearby) Bases(_ context.Context, c *repo.NewChunk, home repo.Home) (bases []repo.Base, err error) {
+	for _, id := range c.Near {
+		_, ok, err := home(id)
 		if err != nil {
 			return nil, err
 		}
@@ -35,10 +35,10 @@ func (n *nearby) Bases(_ context.Context, _ []byte, near []chunk.ID, canBe func(
 	return bases, nil
 }
 
-func (n *nearby) Stored(_ chunk.ID, _ []byte, whole bool) {
+func (n *nearby) Stored(_ *repo.NewChunk, _ []byte, encoding pack.Encoding) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if whole {
+	if encoding != pack.Delta {
 		n.whole++
 	} else {
 		n.deltas++
@@ -63,13 +63,13 @@ func (w *world) putNear(r *repo.Repository, n *nearby, set string, p []byte, nea
 	}
 	wr, err := r.NewWriter(w.Context(), o)
 	w.must(err)
-	id, _, err := wr.PutNear(chunk.Data, p, near)
+	stored, err := wr.PutNear(chunk.Data, p, near)
 	w.must(err)
 	root, err := put(w.Context(), r, wr, files{set: p})
 	w.must(err)
 	_, err = commit(w.Context(), wr, root, set, w.now())
 	w.must(err)
-	return repo.Ref{ID: id, Kind: chunk.Data}
+	return repo.Ref{ID: stored.ID, Kind: chunk.Data}
 }
 
 func (w *world) reads(r *repo.Repository, ref repo.Ref, want []byte) {

@@ -52,6 +52,7 @@ type Writer struct {
 	failed   atomic.Pointer[error] // first error of an upload
 	newBytes atomic.Int64
 	stoBytes atomic.Int64
+	deltas   deltaCounts
 
 	scratch chan []byte // space for encoded chunks
 }
@@ -227,113 +228,6 @@ func (w *Writer) isStored(ref Ref) (bool, error) {
 func (w *Writer) stays(id pack.ID, size int64) bool {
 	isListed := w.stored[id] == size || !w.repo.does(stepList)
 	return isListed && !w.condemned[id]
-}
-
-// Put stores a chunk unless it is stored already, and returns its ID and
-// whether it was new. It does not keep plaintext. The chunk is durable only
-// when Commit returns nil.
-func (w *Writer) Put(kind chunk.Kind, plaintext []byte) (id chunk.ID, isNew bool, err error) {
-	return w.PutNear(kind, plaintext, nil)
-}
-
-// PutNear is Put for a chunk of which an earlier version had the data chunks near at the same
-// place: it may be stored as its differences to them.
-func (w *Writer) PutNear(kind chunk.Kind, plaintext []byte, near []chunk.ID) (id chunk.ID, isNew bool, err error) {
-	if len(plaintext) == 0 || len(plaintext) > pack.MaxChunk {
-		return id, false, fmt.Errorf("a chunk of %d bytes can't be stored", len(plaintext))
-	}
-	if err := w.failure(); err != nil {
-		return id, false, err
-	}
-	id = w.hasher.Sum(kind, plaintext)
-	w.mu.Lock()
-	_, known := w.pending[id]
-	w.mu.Unlock()
-	if !known {
-		if known, err = w.isStored(Ref{id, kind}); err != nil {
-			return id, false, err
-		}
-	}
-	if known {
-		return id, false, nil
-	}
-	// From here on others count it as stored: if it fails, all of this run
-	// fails.
-	w.mu.Lock()
-	if _, known = w.pending[id]; !known {
-		w.pending[id] = struct{}{}
-	}
-	w.mu.Unlock()
-	if known {
-		return id, false, nil
-	}
-	if err := w.write(kind, id, plaintext, near); err != nil {
-		w.fail(err)
-		return id, false, err
-	}
-	return id, true, nil
-}
-
-func (w *Writer) write(kind chunk.Kind, id chunk.ID, plaintext []byte, near []chunk.ID) error {
-	e := pack.Entry{ID: id, Kind: kind, Raw: uint32(len(plaintext))}
-	encoded, err := w.encode(plaintext, near, &e)
-	if err != nil {
-		return err
-	}
-	defer w.recycle(encoded)
-	p := w.data
-	if kind.IsMeta() {
-		p = w.meta
-	}
-	if w.dry {
-		w.newBytes.Add(int64(len(plaintext)))
-		w.stoBytes.Add(int64(len(encoded) + seal.Overhead))
-		return nil
-	}
-	switch {
-	case !kind.IsMeta():
-	case e.Encoding == pack.Zstd:
-		w.repo.cache.PutFrame(nodeClass, id, encoded)
-	default:
-		w.repo.cache.Put(nodeClass, id, plaintext)
-	}
-	if e, err = p.append(e, encoded); err != nil {
-		return err
-	}
-	w.newBytes.Add(int64(len(plaintext)))
-	w.stoBytes.Add(int64(e.Stored))
-	if w.similar != nil && kind == chunk.Data {
-		w.similar.Stored(id, plaintext, e.Encoding != pack.Delta)
-	}
-	return nil
-}
-
-// space returns space for an encoded chunk. It is not from a sync.Pool, which the collector would
-// empty: these are large.
-func (w *Writer) space() []byte {
-	select {
-	case s := <-w.scratch:
-		return s
-	default:
-		return nil
-	}
-}
-
-// recycle takes space for encoded chunks back.
-func (w *Writer) recycle(scratch []byte) {
-	if scratch == nil {
-		return
-	}
-	select {
-	case w.scratch <- scratch[:0]:
-	default:
-	}
-}
-
-// PutNode stores a node of a tree and returns its ID.
-func (w *Writer) PutNode(kind chunk.Kind, plaintext []byte) (chunk.ID, error) {
-	id, _, err := w.Put(kind, plaintext)
-	return id, err
 }
 
 // store finishes a pack and makes it durable in the background. It waits

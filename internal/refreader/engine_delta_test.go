@@ -13,6 +13,7 @@ import (
 	"github.com/cairn-backup/cairn/backend/local"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/internal/refreader"
+	"github.com/cairn-backup/cairn/pack"
 	"github.com/cairn-backup/cairn/repo"
 	"github.com/cairn-backup/cairn/seal"
 	"github.com/cairn-backup/cairn/snapshot"
@@ -24,12 +25,12 @@ type allOf struct {
 	deltas int
 }
 
-func (a *allOf) Bases(context.Context, []byte, []chunk.ID, func(chunk.ID) (bool, error)) ([]repo.Base, error) {
+func (a *allOf) Bases(context.Context, *repo.NewChunk, repo.Home) ([]repo.Base, error) {
 	return a.bases, nil
 }
 
-func (a *allOf) Stored(_ chunk.ID, _ []byte, whole bool) {
-	if !whole {
+func (a *allOf) Stored(_ *repo.NewChunk, _ []byte, encoding pack.Encoding) {
+	if encoding == pack.Delta {
 		a.deltas++
 	}
 }

@@ -128,25 +128,31 @@ func (d *Dir) Put(class string, id [32]byte, contents []byte) {
 	}
 }
 
-// PutFrame is Put for contents that are compressed already, as one zstd frame.
-func (d *Dir) PutFrame(class string, id [32]byte, frame []byte) {
-	d.put(class, id, func() []byte { return frame })
+// PutFrame is Put for contents that are compressed already, as one zstd frame. It returns how many
+// bytes were written.
+func (d *Dir) PutFrame(class string, id [32]byte, frame []byte) int {
+	return d.put(class, id, func() []byte { return frame })
 }
 
-func (d *Dir) put(class string, id [32]byte, frame func() []byte) {
+func (d *Dir) put(class string, id [32]byte, frame func() []byte) int {
 	if d.key == nil {
-		return
+		return 0
 	}
 	name := d.file(class, id)
 	if _, err := os.Stat(name); err == nil {
-		return
+		return 0
 	}
 	b := sealFrame(*d.key, additional(class, id), frame())
-	if err := writeFile(name, b); errors.Is(err, fs.ErrNotExist) {
-		if os.MkdirAll(filepath.Dir(name), 0o700) == nil {
-			writeFile(name, b)
+	err := writeFile(name, b)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(name), 0o700); err == nil {
+			err = writeFile(name, b)
 		}
 	}
+	if err != nil {
+		return 0
+	}
+	return len(b)
 }
 
 func additional(class string, id [32]byte) []byte {
