@@ -120,7 +120,12 @@ func (f *Finder) sketch(c *NewChunk) (delta.Sketch, bool) {
 // Bases implements Similar.
 func (f *Finder) Bases(ctx context.Context, c *NewChunk, home Home) ([]Base, error) {
 	if c.tried == 0 {
-		if found, err := f.load(ctx, c, c.Near, delta.MaxBases, home); len(found) > 0 || err != nil {
+		near, err := f.wholeNear(c.Near, home)
+		if err != nil {
+			return nil, err
+		}
+		c.Near = near // what is tried now need not be guessed below
+		if found, err := f.load(ctx, c, near, delta.MaxBases, home); len(found) > 0 || err != nil {
 			return found, err
 		}
 		c.tried++ // there is nothing near
@@ -135,6 +140,36 @@ func (f *Finder) Bases(ctx context.Context, c *NewChunk, home Home) ([]Base, err
 	var buf [4 * maxGuesses]chunk.ID
 	guesses := slices.DeleteFunc(f.sketches.Similar(buf[:0], s), func(id chunk.ID) bool { return slices.Contains(c.Near, id) })
 	return f.load(ctx, c, guesses[:min(len(guesses), maxGuesses)], 1, home)
+}
+
+// wholeNear returns near with the bases of its deltas in their place: no delta can be a base, and
+// what is like it is like these. Those that come first are best.
+func (f *Finder) wholeNear(near []chunk.ID, home Home) (whole []chunk.ID, err error) {
+	add := func(id chunk.ID) {
+		if !slices.Contains(whole, id) {
+			whole = append(whole, id)
+		}
+	}
+	var places []index.Place
+	for _, id := range near {
+		_, ok, err := home(id)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			add(id)
+			continue
+		}
+		if places, err = f.repo.lookup(places[:0], id); err != nil {
+			return nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
+		}
+		for _, p := range places {
+			for _, base := range p.Entry.Bases.IDs() {
+				add(base)
+			}
+		}
+	}
+	return whole, nil
 }
 
 // load returns those of the given chunks that may be bases and can be had, n at most.
