@@ -1,7 +1,11 @@
+//go:build !race
+
 package prefault
 
 import (
+	"math"
 	"runtime"
+	"runtime/debug"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,21 +22,28 @@ func faults(t *testing.T) int64 {
 	return u.Minflt
 }
 
-// What was made ready is what the next allocation gets.
+// What was made ready is what the next allocation gets. The race detector has memory of its own,
+// whose faults would count too.
 func TestHeap(t *testing.T) {
 	if err := populate(make([]byte, 1<<20)); err != nil {
 		t.Skipf("SKIPPED: the kernel can't populate memory: %v", err)
 	}
-	Heap(size)
-	before := faults(t)
-	p := make([]byte, size)
-	for i := 0; i < len(p); i += 4 << 10 {
-		p[i]++
+	// Something else may take a part of it, or the kernel get it back, but not each time.
+	const pages = size / (4 << 10)
+	least := int64(math.MaxInt64)
+	for range 10 {
+		Heap(size)
+		before := faults(t)
+		p := make([]byte, size)
+		for i := 0; i < len(p); i += 4 << 10 {
+			p[i]++
+		}
+		least = min(least, faults(t)-before)
+		runtime.KeepAlive(p)
+		debug.FreeOSMemory()
 	}
-	n := faults(t) - before
-	runtime.KeepAlive(p)
-	if pages := int64(size / (4 << 10)); n > pages/2 {
-		t.Errorf("%d faults for %d pages", n, pages)
+	if least > pages/2 {
+		t.Errorf("at least %d faults for %d pages", least, pages)
 	}
 }
 
