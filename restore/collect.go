@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,13 +75,8 @@ func (c *collector) run(ctx context.Context) error {
 func (c *collector) lostNode(from snapshot.Key, err error) {
 	c.count.LostNodes.Add(1)
 	if c.o.Observer.Problem != nil {
-		c.o.Observer.Problem(gapPath(from), fmt.Errorf("entries from here on are lost, up to the next one that was restored: %w", err))
+		c.o.Observer.Problem(strings.TrimSuffix(from.Path(), "/"), fmt.Errorf("entries from here on are lost, up to the next one that was restored: %w", err))
 	}
-}
-
-// gapPath names the place where a gap in the tree begins.
-func gapPath(from snapshot.Key) string {
-	return cmp.Or(strings.TrimSuffix(from.Path(), "/"), "the whole tree")
 }
 
 // flush hands the batch over and takes an empty one.

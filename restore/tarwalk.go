@@ -93,7 +93,7 @@ func (a *archivist) run(ctx context.Context) error {
 
 // lostNode is told that some of the tree can't be read.
 func (a *archivist) lostNode(from snapshot.Key, err error) {
-	path := gapPath(from)
+	path := strings.TrimSuffix(from.Path(), "/")
 	if !a.o.AllowDamaged {
 		if a.broken == nil {
 			a.broken = fmt.Errorf("the list of what is in the snapshot has a gap from %s on, so the archive ends there: %w; "+

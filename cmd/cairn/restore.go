@@ -274,7 +274,7 @@ func (p *program) restoreObserver() restore.Observer {
 		Progress: new(restore.Progress),
 		Problem: func(path string, err error) {
 			if p.json == nil {
-				p.warn("%s: %v", termui.Quote(path), reason(err))
+				p.warn("%s: %v", termui.Quote(cmp.Or(path, "the whole tree")), reason(err))
 				return
 			}
 			f := pathFields(path)
