@@ -154,7 +154,7 @@ func TestEveryCommandHasAUsage(t *testing.T) {
 }
 
 // varying are durations and times of day.
-var varying = regexp.MustCompile(`[0-9.]+m?s( ago)?|[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}`)
+var varying = regexp.MustCompile(`\b[0-9][0-9.]*m?s\b( ago)?|[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}`)
 
 // Global options work before and after the command, options before and after
 // arguments.
