@@ -71,7 +71,7 @@ func TestFencedRunBeginsAgain(t *testing.T) {
 			w.write("old", old)
 			packed, opens := makeTar(t, file("member", "of an archive")), 0
 			taking := func(o *ingest.Options) {
-				o.Tars = []ingest.Tar{{Name: "x", Reader: bytes.NewReader(packed), Again: func() (io.Reader, error) {
+				o.Sources = []ingest.Source{&ingest.Tar{Name: "x", Reader: bytes.NewReader(packed), Again: func() (io.Reader, error) {
 					opens++
 					return bytes.NewReader(packed), nil
 				}}}
@@ -141,15 +141,15 @@ func TestFencedRunGivesUp(t *testing.T) {
 func TestFencedRunCannotBeginAgain(t *testing.T) {
 	stream := func() io.Reader { return bytes.NewReader(random(3, 100<<10)) }
 	for what, source := range map[string]func(*ingest.Options){
-		`stream "dump"`: func(o *ingest.Options) { o.Streams = []ingest.Stream{{Name: "dump", Reader: stream()}} },
+		`stream "dump"`: func(o *ingest.Options) { o.Sources = []ingest.Source{ingest.Stream{Name: "dump", Reader: stream()}} },
 		`command for "dump"`: func(o *ingest.Options) {
-			o.Streams = []ingest.Stream{{Name: "dump", Command: "echo run >> " + o.Paths[0] + ".runs; cat " + o.Paths[0] + "/a"}}
+			o.Sources = []ingest.Source{ingest.Stream{Name: "dump", Command: "echo run >> " + o.Paths[0] + ".runs; cat " + o.Paths[0] + "/a"}}
 		},
 		`archive "x"`: func(o *ingest.Options) {
-			o.Tars = []ingest.Tar{{Name: "x", Reader: bytes.NewReader(makeTar(t, file("a", strings.Repeat("b", 100<<10))))}}
+			o.Sources = []ingest.Source{&ingest.Tar{Name: "x", Reader: bytes.NewReader(makeTar(t, file("a", strings.Repeat("b", 100<<10))))}}
 		},
 		`archive "y" again: gone`: func(o *ingest.Options) {
-			o.Tars = []ingest.Tar{{Name: "y", Reader: bytes.NewReader(makeTar(t, file("a", "b"))), Again: func() (io.Reader, error) { return nil, errors.New("gone") }}}
+			o.Sources = []ingest.Source{&ingest.Tar{Name: "y", Reader: bytes.NewReader(makeTar(t, file("a", "b"))), Again: func() (io.Reader, error) { return nil, errors.New("gone") }}}
 		},
 	} {
 		w := newWorld(t)
@@ -179,7 +179,7 @@ func TestFencedRunGoesOn(t *testing.T) {
 	n := 0
 	w.fenceCommits(1, func() []string { return nil })
 	w.clean(told(&n), func(o *ingest.Options) {
-		o.Streams = []ingest.Stream{{Name: "dump", Reader: strings.NewReader("once")}}
+		o.Sources = []ingest.Source{ingest.Stream{Name: "dump", Reader: strings.NewReader("once")}}
 	})
 	if n != 0 {
 		t.Errorf("begun again %d times", n)

@@ -75,7 +75,7 @@ func BenchmarkStream(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(average)
 	source := &endless{rand.NewChaCha8([32]byte{1}), first + b.N*average, first, b.ResetTimer}
-	_, err := ingest.Snapshot(b.Context(), r, ingest.Options{NoParent: true, Streams: []ingest.Stream{{Name: "dump", Reader: source}}})
+	_, err := ingest.Snapshot(b.Context(), r, ingest.Options{NoParent: true, Sources: []ingest.Source{ingest.Stream{Name: "dump", Reader: source}}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -109,16 +109,16 @@ func changingSources() []changing {
 			return streams(command("dump", "cat '"+w.path("large")+"'"))
 		}, at("command/dump"), large},
 		{"large member of a tar", func(w *world, v int) func(*ingest.Options) {
-			return tars(ingest.Tar{Name: "t", Reader: bytes.NewReader(tarOf(w.T, v, 2<<20, 1<<20))})
+			return tars(&ingest.Tar{Name: "t", Reader: bytes.NewReader(tarOf(w.T, v, 2<<20, 1<<20))})
 		}, at("tar/t/d/0000"), member},
 		{"small members of a tar", func(w *world, v int) func(*ingest.Options) {
-			return tars(ingest.Tar{Name: "t", Reader: bytes.NewReader(tarOf(w.T, v, many(60, 40<<10)...))})
+			return tars(&ingest.Tar{Name: "t", Reader: bytes.NewReader(tarOf(w.T, v, many(60, 40<<10)...))})
 		}, at("tar/t/d/0007"), func(v int) []byte { return rows(7, 40<<10, v) }},
 	}
 }
 
-func tars(t ...ingest.Tar) func(*ingest.Options) {
-	return func(o *ingest.Options) { o.Tars, o.Paths = t, nil }
+func tars(t ...ingest.Source) func(*ingest.Options) {
+	return func(o *ingest.Options) { o.Sources, o.Paths = t, nil }
 }
 
 // TestDeltas: for each kind of source, where one row in 100 has changed, much less is stored, and
@@ -348,7 +348,7 @@ func TestDeltasOfTwoAtOnce(t *testing.T) {
 	w := newWorldOf(t, repo.Params{Chunker: middling})
 	snap := func(r *repo.Repository, version, k int) (*ingest.Result, error) {
 		return ingest.Snapshot(t.Context(), r, ingest.Options{
-			Streams: []ingest.Stream{stdin(fmt.Sprint("dump", k), rows(uint64(k%2), 2<<20, version))},
+			Sources: []ingest.Source{stdin(fmt.Sprint("dump", k), rows(uint64(k%2), 2<<20, version))},
 			Host:    fmt.Sprint("host", k), Now: later, DeltaBudget: 1 << 30,
 		})
 	}

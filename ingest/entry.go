@@ -81,6 +81,11 @@ func (p *pipeline) report(key snapshot.Key, err error, fatal bool) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = errVanished
 	}
+	p.problem(key, err, fatal)
+}
+
+// problem is report for what is no file of the system.
+func (p *pipeline) problem(key snapshot.Key, err error, fatal bool) {
 	if fatal {
 		p.unreadable.Add(1)
 	}

@@ -233,7 +233,7 @@ func oldChunkOf(old *snapshot.Entry) chunk.ID {
 	return chunk.ID{}
 }
 
-// memberHints finds what the parent has for the large members of an archive, which come in
+// memberHints finds what the parent has for the large members of a source, which come in
 // any order. A nil one finds nothing.
 type memberHints struct{ cursor *snapshot.Cursor }
 

@@ -111,8 +111,7 @@ func TestProgress(t *testing.T) {
 		p := new(ingest.Progress)
 		o := w.snap(func(o *ingest.Options) {
 			o.Observer.Progress = p
-			o.Streams = []ingest.Stream{stdin("s", random(6, 1<<20))}
-			o.Tars = []ingest.Tar{{Name: "x", Reader: bytes.NewReader(makeTar(t, kind(tar.TypeDir, "d", ""), file("d/f", "x"), file("g", string(random(7, 1<<20)))))}}
+			o.Sources = []ingest.Source{stdin("s", random(6, 1<<20)), &ingest.Tar{Name: "x", Reader: bytes.NewReader(makeTar(t, kind(tar.TypeDir, "d", ""), file("d/f", "x"), file("g", string(random(7, 1<<20)))))}}
 		})
 		if got, want := p.BytesDone.Load(), int64(o.Totals.Bytes); got != want || p.Bytes.Load() != want {
 			t.Errorf("progress ends at %d of %d bytes, want %d", got, p.Bytes.Load(), want)
@@ -320,7 +319,7 @@ func TestWhichParent(t *testing.T) {
 	parentOf(a1, on("elsewhere", "b"), func(o *ingest.Options) { o.Parent = &a1 })
 	// A stream is a source too.
 	parentOf(none, on("here", "a"), func(o *ingest.Options) {
-		o.Streams = []ingest.Stream{{Name: "s", Reader: strings.NewReader("s")}}
+		o.Sources = []ingest.Source{ingest.Stream{Name: "s", Reader: strings.NewReader("s")}}
 	})
 	// The newest one is that of the greatest time.
 	late := parentOf(a2, on("here", "a"), func(o *ingest.Options) { o.Parent = &a2 })

@@ -27,10 +27,9 @@ type Options struct {
 	// Paths are files and directories to take, absolute or relative to the
 	// working directory.
 	Paths []string
-	// Streams are further sources, each of which becomes one file.
-	Streams []Stream
-	// Tars are further sources, each of which becomes a tree.
-	Tars []Tar
+	// Sources are what else to take. Those of one kind must not have names such that
+	// one would be at the other's place or below it.
+	Sources []Source
 
 	// Excludes are patterns of what to leave out, anchored at /, in archives at their
 	// root.
@@ -59,7 +58,7 @@ type Options struct {
 	// NoParent reads every file.
 	NoParent bool
 
-	// AllowIncomplete publishes the snapshot when a stream or archive failed, or when one
+	// AllowIncomplete publishes the snapshot when one of Sources failed, or when one
 	// of Paths can't be had, marked incomplete; otherwise nothing is published.
 	AllowIncomplete bool
 	// SkipIfUnchanged publishes nothing if the tree is the parent's.
@@ -120,7 +119,7 @@ type Result struct {
 	Duration time.Duration
 }
 
-// ErrIncomplete: a stream or archive failed, and nothing was published.
+// ErrIncomplete: one of Options.Sources failed, and nothing was published.
 var ErrIncomplete = errors.New("a source failed; no snapshot was made")
 
 // SourceError: one of Options.Paths can't be had, and nothing was published.
@@ -148,7 +147,8 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 	if err != nil {
 		return nil, err
 	}
-	if err := checkNames(opts.Streams, opts.Tars); err != nil {
+	sources, err := arrange(opts.Sources)
+	if err != nil {
 		return nil, err
 	}
 	own, err := identify(opts.Repository)
@@ -163,7 +163,7 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 		defer finder.Close()
 	}
 	start := opts.Now()
-	s := session{opts: &opts, repo: r, finder: finder, targets: targets, own: own, start: start}
+	s := session{opts: &opts, repo: r, finder: finder, targets: targets, sources: sources, own: own, start: start}
 	for try := 1; ; try++ {
 		res, err := s.try(ctx)
 		if err == nil {
@@ -180,7 +180,7 @@ func Snapshot(ctx context.Context, r *repo.Repository, opts Options) (*Result, e
 		if opts.Observer.Again != nil {
 			opts.Observer.Again(err)
 		}
-		s = session{opts: &opts, repo: r, finder: finder, writer: s.writer, targets: targets, own: own, start: opts.Now()}
+		s = session{opts: &opts, repo: r, finder: finder, writer: s.writer, targets: targets, sources: sources, own: own, start: opts.Now()}
 	}
 }
 
@@ -200,6 +200,7 @@ type session struct {
 	finder  *repo.Finder // nil: no deltas
 	writer  *repo.Writer // before try, that of the try before
 	targets *targets
+	sources []captured // as they were before the try
 	own     ownDir
 	start   time.Time
 	parent  *parent
@@ -242,9 +243,9 @@ func (s *session) run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{Root: root, Parent: s.parent.id(), Sources: p.sources}
+	res := &Result{Root: root, Parent: s.parent.id(), Sources: p.reports()}
 	failed := false
-	for _, src := range p.sources {
+	for _, src := range res.Sources {
 		failed = failed || src.Status != snapshot.Complete
 	}
 	if failed && !s.opts.AllowIncomplete {
@@ -265,8 +266,8 @@ func (s *session) run(ctx context.Context) (*Result, error) {
 }
 
 // unchanged reports whether the sources are as they were in the parent. What
-// is above them does not count: /tmp is never the same twice. Of streams only the
-// contents count: their times are those of the run.
+// is above them does not count: /tmp is never the same twice. Of sources that have the times of
+// the run only the contents count.
 func (s *session) unchanged(ctx context.Context, p *pipeline, root snapshot.Root) (bool, error) {
 	if s.parent == nil {
 		return false, nil
@@ -281,7 +282,7 @@ func (s *session) unchanged(ctx context.Context, p *pipeline, root snapshot.Root
 		if e == nil {
 			e = c.Old
 		}
-		of := func(t treeSource) bool { return e.Key == t.key || e.Key.IsBelow(t.key) }
+		of := func(t captured) bool { return !t.timeless && (e.Key == t.key || e.Key.IsBelow(t.key)) }
 		if c.Kind != snapshot.MetadataChanged || slices.ContainsFunc(p.trees, of) {
 			return false, nil
 		}

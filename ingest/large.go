@@ -66,11 +66,12 @@ func (p *pipeline) putLater(ctx context.Context, data []byte, near []chunk.ID) (
 	return t, send(ctx, p.chunks, t)
 }
 
-// readLarge reads large files, one after the other: cutting is so much quicker
-// than compressing that one reader feeds all workers.
+// readLarge reads large files, one after the other. Cutting is so much quicker than compressing
+// that one reader would feed all workers, did it not wait for the last chunks of each file.
 func (p *pipeline) readLarge() error {
+	buf := make([]byte, 2*p.split.Params().Max)
 	for l := range p.large {
-		if err := p.readFile(&l.job.entries[l.work.entry], l.work, p.cutting, p.putLater); err != nil {
+		if err := p.readFile(&l.job.entries[l.work.entry], l.work, buf, p.putLater); err != nil {
 			return err
 		}
 		l.job.partDone()

@@ -11,17 +11,17 @@ import (
 	"github.com/cairn-backup/cairn/snapshot"
 )
 
-// members are those of an archive on their way into the tree's order. They need the
+// members are the entries of a source on their way into the tree's order. They need the
 // memory of a sorter, however many they are.
 //
-// Records are sorted by place: a key and the member's number in the archive. So several
+// Records are sorted by place: a key and the number that the member came as. So several
 // members of one name stand together, the last of which counts, as it does when an
 // archive is extracted.
 type members struct {
 	*pipeline
 	source snapshot.Key
 	number uint64
-	// onTheWay bounds the jobs between the archive's reader and take: unlike those of files
+	// onTheWay bounds the jobs between the sink and take: unlike those of files
 	// they hold contents.
 	onTheWay chan struct{}
 
@@ -68,7 +68,7 @@ func (m *members) send(j *job) error {
 	return m.dispatch(j)
 }
 
-// take is called by the sequencer with the members of a job in the order of the archive.
+// take is called by the sequencer with the members of a job in the order in which they came.
 // A hard link is an entry without a type, whose target is the key that it is to.
 func (m *members) take(entries []snapshot.Entry) error {
 	<-m.onTheWay
@@ -200,7 +200,7 @@ func (c *candidate) emit(add func(*snapshot.Entry) error) error {
 	return add(&e)
 }
 
-// treeWriter sends sorted members to the tree, with the directories that the archive
+// treeWriter sends sorted members to the tree, with the directories that the source
 // does not have.
 type treeWriter struct {
 	*members
@@ -209,7 +209,7 @@ type treeWriter struct {
 	file snapshot.Key   // the last entry that is no directory
 }
 
-var errBelowFile = errors.New("is below something that is no directory in the archive")
+var errBelowFile = errors.New("is below something that is no directory there")
 
 func (t *treeWriter) add(e *snapshot.Entry) error {
 	if t.file != "" && e.Key.IsBelow(t.file) {
@@ -228,7 +228,7 @@ func (t *treeWriter) add(e *snapshot.Entry) error {
 }
 
 // above adds the directories that e is in and that are missing. They get owner and times
-// of e, as these are the same each time that the archive is taken.
+// of e, as these are the same each time that an archive is taken.
 func (t *treeWriter) above(e *snapshot.Entry) error {
 	for len(t.dirs) > 0 && !e.Key.IsBelow(t.dirs[len(t.dirs)-1]) {
 		t.dirs = t.dirs[:len(t.dirs)-1]
@@ -281,9 +281,9 @@ func (t *treeWriter) compare(e *snapshot.Entry) Change {
 	return Changed
 }
 
-// finish sends off the rest. An archive without members is a directory without entries.
+// finish sends off the rest. A source without members is a directory without entries.
 func (t *treeWriter) finish() error {
-	if len(t.dirs) == 0 {
+	if len(t.dirs) == 0 && t.file == "" {
 		e := snapshot.Entry{Key: t.source, Type: snapshot.Directory, Mode: 0o755, Mtime: t.now(), Ctime: t.now()}
 		t.dirs = append(t.dirs, e.Key)
 		if err := t.append(&e); err != nil {

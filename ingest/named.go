@@ -102,7 +102,7 @@ func (w *walker) lostBelow(key snapshot.Key, t *target, err error) {
 
 // sourceFailed marks a source as failed. What is in another source is none itself.
 func (w *walker) sourceFailed(key snapshot.Key) {
-	at := func(t treeSource, key snapshot.Key) int { return strings.Compare(string(t.key), string(key)) }
+	at := func(t captured, key snapshot.Key) int { return strings.Compare(string(t.key), string(key)) }
 	if i, found := slices.BinarySearchFunc(w.trees, key, at); found {
 		w.trees[i].status = snapshot.Failed
 	}

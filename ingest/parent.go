@@ -84,11 +84,8 @@ func (s *session) sourceNames() []string {
 	for _, p := range s.targets.paths {
 		names = append(names, fileSource+" "+p)
 	}
-	for _, st := range s.opts.Streams {
-		names = append(names, st.kind()+" "+st.Name)
-	}
-	for _, t := range s.opts.Tars {
-		names = append(names, tarSource+" "+t.Name)
+	for _, c := range s.sources {
+		names = append(names, c.kind+" "+c.name)
 	}
 	slices.Sort(names)
 	return names

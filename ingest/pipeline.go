@@ -1,11 +1,12 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/zeebo/blake3"
@@ -40,7 +41,6 @@ type pipeline struct {
 
 	inFlight int             // chunks of one file that are on their way at once
 	spare    chan *chunkTask // for those; not a sync.Pool, which the collector would empty
-	cutting  []byte          // to cut large files from
 
 	owners   *fsmeta.Owners
 	queued   *budget // of the cost of jobs that are on their way
@@ -49,9 +49,10 @@ type pipeline struct {
 	sysRead  func(fd int, p []byte) (int, error) // read(2), but in tests
 
 	unreadable atomic.Int64
-	trees      []treeSource      // in key order
-	sources    []snapshot.Source // streams, as they end
-	members    *members          // of the archive that is taken, if one is
+	trees      []captured // all sources in key order
+	members    *members   // of the source that is captured, if one is
+	// buffersLeft are those that the sink of that source, or the one before, does not use now.
+	buffersLeft []*sinkBuffers
 }
 
 // Queue lengths. Long enough that nobody waits for a neighbour that is only a
@@ -64,17 +65,8 @@ const (
 	jobCost      = 4 << 20  // of a job at most, see cost
 	queuedCost   = 16 << 20 // of all jobs that are on their way
 	spareBuffers = 2        // chunks on their way more than workers
+	largeReaders = 2        // so that the workers have something to do while a file's last chunks are awaited
 )
-
-// treeSource is a source that becomes a tree, with what was found there.
-type treeSource struct {
-	kind   string
-	name   string // of files: the path that was asked for
-	tar    *Tar   // nil: of files
-	key    snapshot.Key
-	status snapshot.Status
-	totals snapshot.Totals // added to by the sequencer
-}
 
 // job is a run of entries in key order.
 type job struct {
@@ -88,7 +80,7 @@ type job struct {
 	parts   atomic.Int32  // what is still to do: the bundle, and each large file
 	done    chan struct{} // closed when all parts are done; nil if there were none
 
-	// Of an archive's members, which come in any order:
+	// Of a source's members, which come in any order:
 	members *members      // where the entries go instead of the tree, if not nil
 	read    []byte        // contents of the small files
 	taken   chan struct{} // closed when the sequencer took the job, if not nil
@@ -176,16 +168,11 @@ func newPipeline(s *session) (*pipeline, error) {
 		if err != nil {
 			return nil, fmt.Errorf("source: %w", err)
 		}
-		p.trees = append(p.trees, treeSource{kind: fileSource, name: path, key: key})
+		p.trees = append(p.trees, captured{kind: fileSource, name: path, key: key})
 	}
-	for i := range s.opts.Tars {
-		t := &s.opts.Tars[i]
-		key, _ := t.key() // checked before
-		p.trees = append(p.trees, treeSource{kind: tarSource, name: t.Name, tar: t, key: key})
-	}
-	slices.SortFunc(p.trees, func(a, b treeSource) int { return strings.Compare(string(a.key), string(b.key)) })
+	p.trees = append(p.trees, s.sources...)
+	slices.SortFunc(p.trees, func(a, b captured) int { return cmp.Compare(a.key, b.key) })
 	p.spare = make(chan *chunkTask, p.inFlight)
-	p.cutting = make([]byte, 2*split.Params().Max)
 	return p, nil
 }
 
@@ -199,9 +186,18 @@ func (p *pipeline) run(ctx context.Context) (root snapshot.Root, err error) {
 		defer close(p.small)
 		return p.produce()
 	})
+	var readers sync.WaitGroup
+	readers.Add(largeReaders)
+	for range largeReaders {
+		g.Go(func() error {
+			defer readers.Done()
+			return p.readLarge()
+		})
+	}
 	g.Go(func() error {
-		defer close(p.chunks)
-		return p.readLarge()
+		readers.Wait()
+		close(p.chunks)
+		return nil
 	})
 	for range p.repo.Goroutines() {
 		g.Go(p.work)
@@ -219,10 +215,16 @@ func (p *pipeline) run(ctx context.Context) (root snapshot.Root, err error) {
 	if err != nil {
 		return root, err
 	}
-	for _, t := range p.trees {
-		p.sources = append(p.sources, snapshot.Source{Kind: t.kind, Name: []byte(t.name), Status: t.status, Totals: t.totals})
-	}
 	return root, nil
+}
+
+// reports is what the manifest says of the sources.
+func (p *pipeline) reports() []snapshot.Source {
+	var all []snapshot.Source
+	for _, t := range p.trees {
+		all = append(all, snapshot.Source{Kind: t.kind, Name: []byte(t.name), Status: t.status, Totals: t.totals, Attributes: t.attributes})
+	}
+	return all
 }
 
 // work is one worker: it bundles small files and stores chunks.

@@ -51,7 +51,7 @@ func TestSkipLooksAtSourcesOnly(t *testing.T) {
 	only := func(o *ingest.Options) {
 		o.SkipIfUnchanged = true
 		o.Paths = []string{filepath.Join(w.src, "in")}
-		o.Streams = []ingest.Stream{{Name: "dump", Reader: strings.NewReader(stream)}}
+		o.Sources = []ingest.Source{ingest.Stream{Name: "dump", Reader: strings.NewReader(stream)}}
 	}
 	w.clean(only)
 	w.write("beside", []byte("changes the directory above"))

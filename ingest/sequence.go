@@ -66,7 +66,7 @@ func (p *pipeline) sequence() (root snapshot.Root, err error) {
 	return s.tree.Finish(p.ctx)
 }
 
-// take adds a job's entries to the tree, or to the members of an archive.
+// take adds a job's entries to the tree, or to the members of a source.
 func (s *sequencer) take(j *job) error {
 	if j.members != nil {
 		return j.members.take(j.entries)

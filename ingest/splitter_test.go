@@ -26,7 +26,7 @@ func TestOwnSplitter(t *testing.T) {
 	w.write("large", contents)
 	o := w.clean(func(o *ingest.Options) {
 		o.Splitter = even(size)
-		o.Streams = []ingest.Stream{{Name: "x", Reader: bytes.NewReader(contents)}}
+		o.Sources = []ingest.Source{ingest.Stream{Name: "x", Reader: bytes.NewReader(contents)}}
 	})
 	v := w.view(o.ID)
 	for _, path := range []string{w.path("large"), "stdin/x"} {

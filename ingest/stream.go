@@ -2,27 +2,16 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
 	"github.com/cairn-backup/cairn/snapshot"
-)
-
-// Kinds of sources, as they stand in manifests. For all but files it is also the
-// first component of the path in the snapshot.
-const (
-	fileSource    = "files"
-	stdinSource   = "stdin"
-	commandSource = "command"
-	tarSource     = "tar"
 )
 
 // Stream is a source that becomes one file: what a reader delivers, or what a
@@ -40,97 +29,46 @@ type Stream struct {
 	Stderr io.Writer
 }
 
-func (s *Stream) kind() string {
+// Place says that what a reader delivers is at stdin/NAME, and what a command prints at
+// command/NAME.
+func (s Stream) Place() (kind, name string) {
 	if s.Reader != nil {
-		return stdinSource
+		return stdinSource, s.Name
 	}
-	return commandSource
+	return commandSource, s.Name
 }
 
-func (s *Stream) key() (snapshot.Key, error) { return snapshot.KeyOf(s.kind() + "/" + s.Name) }
-
-// checkNames refuses names that are no paths, or where two sources would be in each
-// other's way.
-func checkNames(streams []Stream, tars []Tar) error {
-	seen := make(map[snapshot.Key]bool)
-	check := func(what, name string, k snapshot.Key, err error) error {
-		switch {
-		case name == "":
-			return fmt.Errorf("a %s has no name", what)
-		case err != nil:
-			return fmt.Errorf("name %q of a %s: %w", name, what, err)
-		}
-		for other := range seen {
-			if other == k || other.IsBelow(k) || k.IsBelow(other) {
-				return fmt.Errorf("two %ss have the name %q", what, name)
-			}
-		}
-		seen[k] = true
-		return nil
-	}
-	for i := range streams {
-		s := &streams[i]
-		k, err := s.key()
-		if err == nil && s.Reader == nil && s.Command == "" {
-			err = errors.New("there is neither a reader nor a command")
-		}
-		if err := check("stream", s.Name, k, err); err != nil {
-			return err
-		}
-	}
-	for i := range tars {
-		k, err := tars[i].key()
-		if err := check("tar archive", tars[i].Name, k, err); err != nil {
-			return err
-		}
+func (s Stream) validate() error {
+	if s.Reader == nil && s.Command == "" {
+		return fmt.Errorf("stream %q has neither a reader nor a command", s.Name)
 	}
 	return nil
 }
 
-// produce is the first stage of the pipeline: all sources in key order.
-func (p *pipeline) produce() error {
-	if len(p.targets.paths) > 0 {
-		if err := p.walkFiles(); err != nil {
-			return err
-		}
+// Rewind is refused. A command may have effects besides its output, so it is for the user to run
+// it twice.
+func (s Stream) Rewind() error {
+	if s.Reader == nil {
+		return fmt.Errorf("the command for %q may have other effects too, and is not run twice", s.Name)
 	}
-	streams := slices.Clone(p.opts.Streams)
-	slices.SortFunc(streams, func(a, b Stream) int {
-		ka, _ := a.key() // checked before
-		kb, _ := b.key()
-		return strings.Compare(string(ka), string(kb))
-	})
-	var last snapshot.Key
-	for i := range streams {
-		k, _ := streams[i].key()
-		if err := p.parents(last, k); err != nil {
-			return err
-		}
-		if err := p.stream(&streams[i], k); err != nil {
-			return err
-		}
-		last = k
+	return fmt.Errorf("stream %q can be read only once", s.Name)
+}
+
+// Capture delivers the stream as one file.
+func (s Stream) Capture(ctx context.Context, to *Sink) error {
+	key, err := to.Key("")
+	if err != nil {
+		return err
 	}
-	// The kind of archives is the last in the order of keys.
-	for i := range p.trees {
-		t := &p.trees[i]
-		if t.tar == nil {
-			continue
-		}
-		if err := p.parents(last, t.key); err != nil {
-			return err
-		}
-		if err := p.archive(t); err != nil {
-			return err
-		}
-		last = t.key
+	e := snapshot.Entry{Key: key, Mode: 0o644, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Mtime: to.Now(), Ctime: to.Now()}
+	if s.Reader == nil {
+		to.Describe("command", []byte(s.Command))
+		return s.command(ctx, e, to)
 	}
-	p.opts.Observer.Progress.WalkFinished.Store(true)
-	p.parent.finish(p.ctx)
-	if p.parent != nil {
-		p.totals.Removed = p.parent.removed
-	}
-	return nil
+	r := interruptible(ctx, s.Reader)
+	defer r.Close()
+	_, err = to.File(e, r)
+	return err
 }
 
 // parents adds the directories above key that are not above last too.
@@ -160,54 +98,6 @@ func (p *pipeline) change(key snapshot.Key) Change {
 	return New
 }
 
-// stream takes one stream. If it fails, the source has failed and nothing of
-// it is in the tree: half a dump is no dump.
-func (p *pipeline) stream(s *Stream, key snapshot.Key) error {
-	src := snapshot.Source{Kind: s.kind(), Name: []byte(s.Name)}
-	if s.Command != "" {
-		src.Attributes = map[string][]byte{"command": []byte(s.Command)}
-	}
-	e := snapshot.Entry{
-		Key: key, Type: snapshot.File, Mode: 0o644, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
-		Mtime: p.now(), Ctime: p.now(),
-	}
-	old := p.parent.copyOf(p.ctx, key)
-	err := p.read(s, &e, old)
-	var failed *readError
-	switch {
-	case p.ctx.Err() != nil: // nothing has failed but the run was ended
-		return p.ctx.Err()
-	case err == nil:
-		j := p.newJob()
-		j.add(e, p.change(key))
-		src.Totals.Files, src.Totals.Bytes = 1, e.Size
-		p.opts.Observer.Progress.Files.Add(1)
-		p.opts.Observer.Progress.Bytes.Add(int64(e.Size))
-		if err := p.dispatch(j); err != nil {
-			return err
-		}
-	case errors.As(err, &failed):
-		src.Status = snapshot.Failed
-		p.report(key, failed.err, true)
-	default:
-		return err
-	}
-	p.sources = append(p.sources, src)
-	return nil
-}
-
-// read stores what a stream delivers.
-func (p *pipeline) read(s *Stream, e, old *snapshot.Entry) error {
-	if s.Reader == nil {
-		return p.command(s, e, old)
-	}
-	r := interruptible(p.ctx, s.Reader)
-	defer r.Close()
-	var err error
-	e.Size, err = p.contents(e, old, r, nil, p.putLater)
-	return err
-}
-
 // interruptible returns a reader that fails when ctx is done, even while r
 // keeps its caller waiting, as a terminal or an idle pipe does. Such a call of r.Read
 // is left alone with its buffer until it returns.
@@ -223,10 +113,10 @@ func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
 	return out
 }
 
-// command stores what a command prints. The end of its output proves
+// command delivers what a command prints. The end of its output proves
 // nothing: only its exit status does.
-func (p *pipeline) command(s *Stream, e, old *snapshot.Entry) error {
-	ctx, cancel := context.WithCancel(p.ctx)
+func (s Stream) command(ctx context.Context, e snapshot.Entry, to *Sink) error {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := exec.CommandContext(ctx, "/bin/sh", "-c", s.Command)
 	c.Stderr = s.Stderr
@@ -236,20 +126,18 @@ func (p *pipeline) command(s *Stream, e, old *snapshot.Entry) error {
 	c.WaitDelay = 5 * time.Second
 	out, err := c.StdoutPipe()
 	if err != nil {
-		return fmt.Errorf("start command %s: %w", s.Name, err)
+		return fmt.Errorf("start command: %w", err)
 	}
 	if err := c.Start(); err != nil {
-		return &readError{fmt.Errorf("start command: %w", err)}
+		return fmt.Errorf("start command: %w", err)
 	}
-	size, err := p.contents(e, old, out, nil, p.putLater)
-	e.Size = size
-	if err != nil {
+	if _, err := to.File(e, out); err != nil {
 		cancel()
 		c.Wait() // its status tells nothing now: it was ended
 		return err
 	}
 	if err := c.Wait(); err != nil {
-		return &readError{fmt.Errorf("command failed: %w", err)}
+		return fmt.Errorf("command failed: %w", err)
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // streams makes a snapshot of nothing but streams.
-func streams(s ...ingest.Stream) func(*ingest.Options) {
-	return func(o *ingest.Options) { o.Paths, o.Streams = nil, s }
+func streams(s ...ingest.Source) func(*ingest.Options) {
+	return func(o *ingest.Options) { o.Paths, o.Sources = nil, s }
 }
 
 func stdin(name string, contents []byte) ingest.Stream {
@@ -46,9 +46,9 @@ func TestStreams(t *testing.T) {
 	w.write("file", []byte("x"))
 	big := random(1, 4<<20)
 	o := w.clean(func(o *ingest.Options) {
-		o.Streams = []ingest.Stream{
+		o.Sources = []ingest.Source{
 			stdin("z", []byte("last")), stdin("db/dump.sql", big), stdin("db/empty", nil), stdin("db/sub/\xff", []byte("odd")),
-			{Name: "a", Reader: iotest.OneByteReader(strings.NewReader("slowly"))},
+			ingest.Stream{Name: "a", Reader: iotest.OneByteReader(strings.NewReader("slowly"))},
 			command("c/out", "printf 'out\\000put'"), command("nothing", "true"), command("big", "head -c 3000000 /dev/zero"),
 		}
 	})
@@ -113,7 +113,7 @@ func TestFailedStreams(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.write("file", []byte("x"))
-			edit := func(o *ingest.Options) { o.Streams = []ingest.Stream{test.stream, stdin("good", []byte("good"))} }
+			edit := func(o *ingest.Options) { o.Sources = []ingest.Source{test.stream, stdin("good", []byte("good"))} }
 			if _, err := w.try(t.Context(), edit); !errors.Is(err, ingest.ErrIncomplete) {
 				t.Fatalf("the error is %v, want ErrIncomplete", err)
 			}
@@ -182,7 +182,7 @@ func TestStreamNames(t *testing.T) {
 		{""}, {"/x"}, {"a//b"}, {"."}, {"a/../b"}, {"a\x00b"}, {strings.Repeat("n", 256)},
 		{"x", "x"}, {"x", "x/"}, {"x", "x/y"}, {"a/b/c", "a/b"},
 	} {
-		var all []ingest.Stream
+		var all []ingest.Source
 		for _, n := range names {
 			all = append(all, ingest.Stream{Name: n, Reader: r})
 		}

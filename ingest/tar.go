@@ -1,7 +1,8 @@
 package ingest
 
 import (
-	"errors"
+	"context"
+	"fmt"
 	"io"
 
 	"github.com/cairn-backup/cairn/internal/fsmeta"
@@ -22,142 +23,53 @@ type Tar struct {
 	Again func() (io.Reader, error)
 }
 
-func (t *Tar) key() (snapshot.Key, error) { return snapshot.KeyOf(tarSource + "/" + t.Name) }
+// Place says that an archive is at tar/NAME.
+func (t *Tar) Place() (kind, name string) { return tarSource, t.Name }
 
-// archive takes a tar archive, in two steps: what it contains is stored as it comes, and
-// its members go to where they are sorted (members.go); at the archive's end, if it was
-// whole, they become entries of the tree. If it was not, the source has failed and
-// nothing of it is in the tree.
-func (p *pipeline) archive(t *treeSource) error {
-	m := newMembers(p, t.key)
-	p.members = m
-	err := p.readArchive(t, m)
-	var failed *readError
-	switch {
-	case p.ctx.Err() != nil: // nothing has failed but the run was ended
-		return p.ctx.Err()
-	case err != nil && !errors.As(err, &failed):
-		return err
+// Rewind makes use of Again.
+func (t *Tar) Rewind() error {
+	if t.Again == nil {
+		return fmt.Errorf("archive %q can be read only once", t.Name)
 	}
-	if err := m.wait(); err != nil {
-		return err
+	r, err := t.Again()
+	if err != nil {
+		return fmt.Errorf("read archive %q again: %w", t.Name, err)
 	}
-	if failed != nil {
-		t.status = snapshot.Failed
-		p.report(t.key, failed.err, true)
-	} else if err := m.intoTree(); err != nil {
-		return err
-	}
-	p.members = nil // before there are those of another archive, which take as much memory
-	return m.close()
+	t.Reader = r
+	return nil
 }
 
-// readArchive stores the contents of an archive and sends its members to m.
-func (p *pipeline) readArchive(t *treeSource, m *members) error {
-	in := interruptible(p.ctx, &unpacker{in: t.tar.Reader})
+// Capture delivers the members of the archive. Their contents are read at once: an archive can't
+// be read in another order.
+func (t *Tar) Capture(ctx context.Context, s *Sink) error {
+	in := interruptible(ctx, &unpacker{in: t.Reader})
 	defer in.Close()
-	r := &archiveReader{
-		pipeline: p, members: m, job: p.newJob(),
-		archive: newArchive(in, t.key, fsmeta.NewOwners(), p.report),
-		old:     p.memberHints(),
-		cut:     make([]byte, 2*p.split.Params().Max),
-	}
-	r.bundle.seed = p.bundleSeed()
+	a := newArchive(in, s.of.key, fsmeta.NewOwners(), s.problem)
 	for {
-		next, err := r.archive.next()
+		m, err := a.next()
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err != nil {
-			return &readError{err}
+			return err
 		}
-		if err := r.take(next); err != nil {
+		if err := t.take(s, a, m); err != nil {
 			return err
 		}
 	}
-	return r.flush()
 }
 
-// archiveReader makes jobs of the members of an archive, as the walker does of files.
-type archiveReader struct {
-	*pipeline
-	archive *archive
-	members *members
-	job     *job
-	bundle  bundler
-	old     *memberHints
-	cut     []byte // to cut large files in
-}
-
-// take puts a member into the job. Its contents are read at once: an archive can't
-// be read again.
-func (r *archiveReader) take(m *member) error {
+// take delivers a member.
+func (t *Tar) take(s *Sink, a *archive, m *member) error {
 	e := m.entry
-	isDir := e.Type == snapshot.Directory
-	if x := r.opts.Excludes; x != nil && x.MatchWithParents(r.pathIn(e.Key), isDir).Excluded {
-		return nil // the next call of next skips its contents
-	}
-	seen := r.opts.Observer.Progress
-	if isDir {
-		seen.Dirs.Add(1)
-	} else {
-		seen.Files.Add(1)
-		seen.Bytes.Add(int64(e.Size))
-	}
 	switch {
+	case s.Excluded(e.Key[len(s.of.key):].Path()[1:], e.Type == snapshot.Directory):
+		return nil // the next call of next skips its contents
 	case e.Type == 0:
 		e.Target = []byte(m.link) // see members.take
-	case e.Size >= smallFile:
-		n, err := r.contents(&e, r.old.find(r.ctx, e.Key), r.archive, r.cut, r.putLater)
-		if err != nil {
-			return err
-		}
-		e.Size = n
-	case e.Size > 0:
-		return r.small(e)
+	case e.Type == snapshot.File:
+		_, err := s.File(e, a)
+		return err
 	}
-	r.job.add(e, New)
-	if r.job.full() {
-		return r.flush()
-	}
-	return nil
-}
-
-// pathIn returns the path in the archive, for patterns.
-func (r *archiveReader) pathIn(key snapshot.Key) string { return key[len(r.archive.source):].Path() }
-
-// small takes a small file into the job's bundle.
-func (r *archiveReader) small(e snapshot.Entry) error {
-	size := int64(e.Size)
-	if !r.bundle.fits(size) {
-		if err := r.flush(); err != nil {
-			return err
-		}
-	}
-	j := r.job
-	if j.read == nil {
-		j.read = make([]byte, 0, maxBundle) // which is never exceeded, so contents do not move
-	}
-	start := len(j.read)
-	j.read = j.read[:start+int(size)]
-	if _, err := io.ReadFull(r.archive, j.read[start:]); err != nil {
-		return &readError{err}
-	}
-	j.small = append(j.small, smallWork{entry: len(j.entries), contents: j.read[start:]})
-	j.add(e, New)
-	if r.bundle.add(e.Key.Base(), size) || j.cost >= jobCost {
-		return r.flush()
-	}
-	return nil
-}
-
-// flush sends the job off and begins another.
-func (r *archiveReader) flush() error {
-	if len(r.job.entries) == 0 {
-		return nil
-	}
-	j := r.job
-	r.job = r.newJob()
-	r.bundle.reset()
-	return r.members.send(j)
+	return s.Add(e)
 }

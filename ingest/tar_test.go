@@ -65,7 +65,7 @@ func makeTar(t testing.TB, members ...archived) []byte {
 // archive makes a snapshot of nothing but a tar, which is at tar/x in it.
 func archive(p []byte) func(*ingest.Options) {
 	return func(o *ingest.Options) {
-		o.Paths, o.Tars = nil, []ingest.Tar{{Name: "x", Reader: bytes.NewReader(p)}}
+		o.Paths, o.Sources = nil, []ingest.Source{&ingest.Tar{Name: "x", Reader: bytes.NewReader(p)}}
 	}
 }
 
@@ -365,7 +365,7 @@ func TestTarMany(t *testing.T) {
 		}
 	}}
 	o := w.clean(archive(makeTar(t, members...)), func(o *ingest.Options) {
-		o.Tars = append(o.Tars, ingest.Tar{Name: "y", Reader: next})
+		o.Sources = append(o.Sources, &ingest.Tar{Name: "y", Reader: next})
 	})
 	v := w.view(o.ID)
 	if got := len(v.paths()); got != len(want)+50 {
@@ -407,16 +407,16 @@ func TestTarNames(t *testing.T) {
 	in := func(names ...string) func(*ingest.Options) {
 		return func(o *ingest.Options) {
 			for _, n := range names {
-				o.Tars = append(o.Tars, ingest.Tar{Name: n, Reader: bytes.NewReader(makeTar(t, file("f", n)))})
+				o.Sources = append(o.Sources, &ingest.Tar{Name: n, Reader: bytes.NewReader(makeTar(t, file("f", n)))})
 			}
 		}
 	}
-	for says, names := range map[string][]string{"no name": {""}, "name": {"a/../b"}, "two": {"a", "a"}, "two tar": {"a", "a/b"}} {
+	for says, names := range map[string][]string{"no name": {""}, "name": {"a/../b"}, "two": {"a", "a"}, "one place": {"a", "a/b"}} {
 		if _, err := w.try(t.Context(), in(names...)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("names %q: %v", names, err)
 		}
 	}
-	o := w.clean(in("z", "a/b", "a/a"), func(o *ingest.Options) { o.Streams = []ingest.Stream{stdin("s", []byte("s"))} })
+	o := w.clean(in("z", "a/b", "a/a"), func(o *ingest.Options) { o.Sources = append(o.Sources, stdin("s", []byte("s"))) })
 	v := w.view(o.ID)
 	for _, n := range []string{"z", "a/b", "a/a"} {
 		v.wantContents("tar/"+n+"/f", []byte(n))
@@ -438,7 +438,7 @@ func TestTarInterrupted(t *testing.T) {
 			out.Write(plain[:n])
 			cancel() // all that came was taken, and there is no more
 		}()
-		_, err := w.try(ctx, func(o *ingest.Options) { o.Paths, o.Tars = nil, []ingest.Tar{{Name: "x", Reader: in}} })
+		_, err := w.try(ctx, func(o *ingest.Options) { o.Paths, o.Sources = nil, []ingest.Source{&ingest.Tar{Name: "x", Reader: in}} })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("after %d bytes: %v", n, err)
 		}

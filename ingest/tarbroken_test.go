@@ -20,7 +20,7 @@ import (
 // is in a snapshot for all that.
 func (w *world) wantFailed(r io.Reader, says string) {
 	w.Helper()
-	edit := func(o *ingest.Options) { o.Paths, o.Tars = nil, []ingest.Tar{{Name: "x", Reader: r}} }
+	edit := func(o *ingest.Options) { o.Paths, o.Sources = nil, []ingest.Source{&ingest.Tar{Name: "x", Reader: r}} }
 	o, err := w.try(w.Context(), edit)
 	if !errors.Is(err, ingest.ErrIncomplete) {
 		w.Fatalf("the error is %v, want ErrIncomplete", err)
@@ -111,7 +111,7 @@ func TestTarBroken(t *testing.T) {
 		w := newWorld(t)
 		w.write("file", []byte("x"))
 		o := w.snap(allowIncomplete, func(o *ingest.Options) {
-			o.Tars = []ingest.Tar{{Name: "bad", Reader: bytes.NewReader(plain[:5000])}, {Name: "good", Reader: bytes.NewReader(plain)}}
+			o.Sources = []ingest.Source{&ingest.Tar{Name: "bad", Reader: bytes.NewReader(plain[:5000])}, &ingest.Tar{Name: "good", Reader: bytes.NewReader(plain)}}
 		})
 		v := w.view(o.ID)
 		v.wantContents("tar/good/f", []byte("contents"))

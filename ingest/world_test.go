@@ -354,6 +354,7 @@ type storage struct {
 	mu    sync.Mutex
 	reads map[string]int    // first component of the name -> calls
 	ends  func(name string) // called before the end of a lease is put
+	full  error             // what staging an object ends with, if not nil
 }
 
 func (s *storage) count(name string) {
@@ -375,6 +376,13 @@ func (s *storage) resetReads() map[string]int {
 func (s *storage) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	s.count(name)
 	return s.Mem.Open(ctx, name)
+}
+
+func (s *storage) Stage(ctx context.Context) (backend.Staged, error) {
+	if s.full != nil {
+		return nil, s.full
+	}
+	return s.Mem.Stage(ctx)
 }
 
 func (s *storage) ReadAt(ctx context.Context, name string, p []byte, off int64) error {

@@ -180,7 +180,7 @@ func TestDelete(t *testing.T) {
 	f.write("dir/keep", []byte("k"))
 	f.write("was-dir", []byte("now a file"))
 	f.write("mid/m", []byte("m"))
-	s := f.snapshot(ingest.Options{Paths: []string{f.source}, Streams: []ingest.Stream{{Name: "s", Reader: strings.NewReader("stream")}}})
+	s := f.snapshot(ingest.Options{Paths: []string{f.source}, Sources: []ingest.Source{ingest.Stream{Name: "s", Reader: strings.NewReader("stream")}}})
 	target := t.TempDir()
 	in := filepath.Join(target, f.source)
 	populate := func() {

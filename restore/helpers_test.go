@@ -102,7 +102,7 @@ func writeFile(t *testing.T, path string, contents []byte) {
 // snapshot backs up the source, or what o says.
 func (f *fixture) snapshot(o ingest.Options) *repo.Snapshot {
 	f.Helper()
-	if o.Paths == nil && o.Streams == nil {
+	if o.Paths == nil && o.Sources == nil {
 		o.Paths = []string{f.source}
 	}
 	o.Host = "host"

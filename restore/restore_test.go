@@ -172,7 +172,7 @@ func TestStream(t *testing.T) {
 	f.write("file", []byte("of the files"))
 	s := f.snapshot(ingest.Options{
 		Paths:   []string{f.source},
-		Streams: []ingest.Stream{{Name: "db/dump.sql", Reader: strings.NewReader("create table")}},
+		Sources: []ingest.Source{ingest.Stream{Name: "db/dump.sql", Reader: strings.NewReader("create table")}},
 	})
 	target := t.TempDir()
 	f.restore(restore.Options{Snapshot: s, Target: target})

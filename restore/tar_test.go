@@ -251,7 +251,7 @@ func (f *fixture) snapshotTar(p []byte) *repo.Snapshot {
 	f.Helper()
 	var problems []string
 	res, err := ingest.Snapshot(f.Context(), f.repo, ingest.Options{
-		Host: "host", Tars: []ingest.Tar{{Name: "x", Reader: bytes.NewReader(p)}},
+		Host: "host", Sources: []ingest.Source{&ingest.Tar{Name: "x", Reader: bytes.NewReader(p)}},
 		Observer: ingest.Observer{Problem: func(path string, err error, fatal bool) {
 			problems = append(problems, fmt.Sprintf("%q: %v (fatal %t)", path, err, fatal))
 		}},
@@ -290,7 +290,7 @@ func TestTarSelection(t *testing.T) {
 	f.write("a/b/3.o", []byte("3"))
 	f.must(os.Link(f.path("a/1.txt"), f.path("z.txt")))
 	f.must(os.Link(f.path("a/1.txt"), f.path("y.o")))
-	s := f.snapshot(ingest.Options{Paths: []string{f.source}, Streams: []ingest.Stream{{Name: "dump", Reader: strings.NewReader("d")}}})
+	s := f.snapshot(ingest.Options{Paths: []string{f.source}, Sources: []ingest.Source{ingest.Stream{Name: "dump", Reader: strings.NewReader("d")}}})
 	top := strings.TrimPrefix(f.source, "/") + "/"
 	var above []string
 	for i, c := range top {

@@ -43,7 +43,9 @@ func measure(ctx context.Context, o Options, sample Sample, s Setting) (res Resu
 	}
 	streams, closeAll := sample.open(ctx)
 	defer closeAll()
-	opts.Streams = streams
+	for _, st := range streams {
+		opts.Sources = append(opts.Sources, st)
+	}
 
 	before := storage.bytes()
 	// What an earlier measurement has left is not this one's.

@@ -24,7 +24,7 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		scheme, _, hasScheme := strings.Cut(a, "://")
 		switch {
 		case a == "-":
-			opts.Streams = append(opts.Streams, ingest.Stream{Name: c.String("stdin-name"), Reader: p.Stdin})
+			opts.Sources = append(opts.Sources, ingest.Stream{Name: c.String("stdin-name"), Reader: p.Stdin})
 		case a == "":
 			return usagef("a source is empty")
 		case hasScheme && hasPassword(a):
@@ -35,7 +35,7 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 			if err != nil {
 				return err
 			}
-			opts.Tars = append(opts.Tars, *t)
+			opts.Sources = append(opts.Sources, t)
 		case hasScheme:
 			return usagef("source %s: this version of cairn has no %s sources; write ./%s if it is a path", a, scheme, a)
 		default:
@@ -47,12 +47,12 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		if !ok || name == "" || strings.TrimSpace(cmd) == "" {
 			return usagef("--command %q: want NAME=CMD", s)
 		}
-		opts.Streams = append(opts.Streams, ingest.Stream{Name: name, Command: cmd, Stderr: p.Stderr})
+		opts.Sources = append(opts.Sources, ingest.Stream{Name: name, Command: cmd, Stderr: p.Stderr})
 	}
 	if err := p.lists(c, opts); err != nil {
 		return err
 	}
-	if len(opts.Paths)+len(opts.Streams)+len(opts.Tars) == 0 {
+	if len(opts.Paths)+len(opts.Sources) == 0 {
 		return usagef("what to take? give at least one path, -, tar:FILE, or --command")
 	}
 	return nil
@@ -198,7 +198,11 @@ func rewinding(f *os.File) func() (io.Reader, error) {
 
 // closeTars closes the archives that were opened.
 func closeTars(opts *ingest.Options) {
-	for _, t := range opts.Tars {
+	for _, s := range opts.Sources {
+		t, ok := s.(*ingest.Tar)
+		if !ok {
+			continue
+		}
 		if f, ok := t.Reader.(*os.File); ok && f != os.Stdin {
 			f.Close() // only read from
 		}

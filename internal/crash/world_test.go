@@ -166,7 +166,7 @@ func (w *world) snapshot(b backend.Interface, pass string, streams ...stream) er
 		opts := ingest.Options{Paths: []string{w.src}, Host: "host"}
 		is := w.describe(w.src)
 		for _, s := range streams {
-			opts.Streams = append(opts.Streams, ingest.Stream{Name: s.name, Reader: bytes.NewReader(s.contents)})
+			opts.Sources = append(opts.Sources, ingest.Stream{Name: s.name, Reader: bytes.NewReader(s.contents)})
 			is["stdin/"+s.name] = string(s.contents)
 		}
 		w.tries = append(w.tries, is)

@@ -136,7 +136,7 @@ func writeRepository(t *testing.T, dir, source string, passphrase []byte, algori
 	if err := os.WriteFile(filepath.Join(source, "sub/zz"), []byte("changed"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	opts.Streams = []ingest.Stream{{Name: "dump/of/it", Reader: strings.NewReader(strings.Repeat("a line of a dump\n", 40_000))}}
+	opts.Sources = []ingest.Source{ingest.Stream{Name: "dump/of/it", Reader: strings.NewReader(strings.Repeat("a line of a dump\n", 40_000))}}
 	if _, err := ingest.Snapshot(t.Context(), r, opts); err != nil {
 		t.Fatal(err)
 	}
