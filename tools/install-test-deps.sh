@@ -37,6 +37,10 @@ done <<<"$needs"
 
 # The race detector needs cgo, and cgo needs a C compiler with its headers.
 [[ -e /usr/include/stdlib.h ]] || packages+=(libc6-dev)
+
+# Servers are not in PATH, as several versions may be installed.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
+	packages+=(postgresql postgresql-contrib)
 [[ ${#packages[@]} -gt 0 ]] || exit 0
 
 give_up() {
