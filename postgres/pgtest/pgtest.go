@@ -262,7 +262,11 @@ func (s *Server) CreateDatabase(t testing.TB, name string, opts ...DatabaseOptio
 	if !s.shared {
 		return // it goes with the server
 	}
-	t.Cleanup(func() { s.Exec("postgres", "DROP DATABASE IF EXISTS "+identifier(name)+" WITH (FORCE);") })
+	t.Cleanup(func() {
+		// A subscription would keep its database from being dropped.
+		s.Exec(name, "SELECT format('DROP SUBSCRIPTION %I', subname) FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid AND datname = current_database() \\gexec")
+		s.Exec("postgres", "DROP DATABASE "+identifier(name)+" WITH (FORCE);")
+	})
 }
 
 // identifier and literal quote text for SQL.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,7 +24,8 @@ type process struct {
 	settings  []string
 	hba       []string
 	files     map[string][]byte
-	databases atomic.Int64
+	databases atomic.Int64 // how many were made, for names
+	globals   sync.Mutex   // held while Globals looks and makes
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has ended
