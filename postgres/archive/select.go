@@ -58,6 +58,23 @@ func (t *TOC) Select(want func(*Entry) bool) Selection {
 	return sel
 }
 
+// Only returns a table of contents with these entries alone, in its own order, and those that say how
+// SQL is to be read. The copy shares texts and Deps with t.
+func (t *TOC) Only(entries []*Entry) *TOC {
+	keep := make(map[int32]bool, len(entries))
+	for _, e := range entries {
+		keep[e.DumpID] = true
+	}
+	o := &TOC{Header: t.Header}
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if keep[e.DumpID] || e.Is("ENCODING") || e.Is("STDSTRINGS") || e.Is("SEARCHPATH") {
+			o.Entries = append(o.Entries, *e)
+		}
+	}
+	return o
+}
+
 // role is how an entry gets into a selection.
 type role byte
 

@@ -59,6 +59,13 @@ func NewWriter(w io.Writer, t *TOC, items []Item) (*Writer, error) {
 	return aw, aw.write(t.Append(nil))
 }
 
+// CheckItems returns nil if items are the contents of an archive with this table of
+// contents, in the order that NewWriter demands.
+func (t *TOC) CheckItems(items []Item) error {
+	_, err := t.Canonical().plan(items, 0)
+	return err
+}
+
 // plan computes where blocks are and enters that into t, whose bytes are size.
 func (t *TOC) plan(items []Item, size int64) (plan []block, err error) {
 	pos := size
