@@ -266,8 +266,7 @@ func (s *session) run(ctx context.Context) (*Result, error) {
 }
 
 // unchanged reports whether the sources are as they were in the parent. What
-// is above them does not count: /tmp is never the same twice. Of sources that have the times of
-// the run only the contents count.
+// is above them does not count: /tmp is never the same twice.
 func (s *session) unchanged(ctx context.Context, p *pipeline, root snapshot.Root) (bool, error) {
 	if s.parent == nil {
 		return false, nil
@@ -282,7 +281,7 @@ func (s *session) unchanged(ctx context.Context, p *pipeline, root snapshot.Root
 		if e == nil {
 			e = c.Old
 		}
-		of := func(t captured) bool { return !t.timeless && (e.Key == t.key || e.Key.IsBelow(t.key)) }
+		of := func(t captured) bool { return e.Key == t.key || e.Key.IsBelow(t.key) }
 		if c.Kind != snapshot.MetadataChanged || slices.ContainsFunc(p.trees, of) {
 			return false, nil
 		}

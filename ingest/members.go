@@ -32,6 +32,8 @@ type members struct {
 	// found is what following them came to: place of a link -> the entry that it is a
 	// further name of; place of such an entry -> the number that its names have in common.
 	found extsort.Sorter
+
+	timeless bool // the entries have the times of the run
 }
 
 func newMembers(p *pipeline, source snapshot.Key) *members {
@@ -269,15 +271,21 @@ func (t *treeWriter) append(e *snapshot.Entry) error {
 	return t.dispatch(j)
 }
 
-// compare says how an entry relates to the parent snapshot.
+// compare says how an entry relates to the parent snapshot. Where times are those of the run, an entry that
+// is otherwise as it was keeps the times it had: so they say since when it is so.
 func (t *treeWriter) compare(e *snapshot.Entry) Change {
 	o := t.parent.find(t.ctx, e.Key)
-	switch {
-	case o == nil:
+	if o == nil {
 		return New
-	case snapshot.Compare(o, e) == 0:
+	}
+	mtime, ctime := e.Mtime, e.Ctime
+	if t.timeless {
+		e.Mtime, e.Ctime = o.Mtime, o.Ctime
+	}
+	if snapshot.Compare(o, e) == 0 {
 		return Unmodified
 	}
+	e.Mtime, e.Ctime = mtime, ctime
 	return Changed
 }
 

@@ -97,8 +97,8 @@ func fill(p []byte, r io.Reader) (n int, err error) {
 // maxIdle is how often in a row a reader may deliver nothing, as in package bufio.
 const maxIdle = 100
 
-// Now returns the time of the run, for entries that have none of their own. When it is asked whether
-// the source has changed, metadata of a source that asked for it don't count.
+// Now returns the time of the run, for entries that have none of their own. In a source that asked for it,
+// entries that are as they were in the parent snapshot keep the times that they have there.
 func (s *Sink) Now() snapshot.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

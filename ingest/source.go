@@ -52,7 +52,6 @@ type captured struct {
 	status     snapshot.Status
 	totals     snapshot.Totals // added to by the sequencer
 	attributes map[string][]byte
-	timeless   bool // it has entries whose times are those of the run
 }
 
 // place returns s with its place, if it has a valid one.
@@ -137,7 +136,7 @@ func (p *pipeline) capture(t *captured) error {
 	if err := errors.Join(s.flush(), m.wait()); err != nil {
 		return err
 	}
-	t.attributes, t.timeless = s.attributes, s.timeless
+	t.attributes, m.timeless = s.attributes, s.timeless
 	if failed != nil {
 		t.status = snapshot.Failed
 		p.problem(t.key, failed, true)

@@ -196,8 +196,10 @@ func (p *program) catCommand() *cli.Command {
 		Name:      "cat",
 		Usage:     "print a file of a snapshot",
 		ArgsUsage: "SNAPSHOT:PATH",
-		Flags:     filterFlags(),
-		Action:    p.cat,
+		Flags: append(filterFlags(),
+			&cli.BoolFlag{Name: "csv", Usage: "print a table of a database as CSV, with the names of its columns"},
+		),
+		Action: p.cat,
 	}
 }
 
@@ -235,7 +237,17 @@ func (p *program) cat(c *cli.Context) error {
 	if p.json != nil {
 		out = dataWriter{p.json}
 	}
-	n, err := io.Copy(out, repo.NewFile(c.Context, r, e))
+	var csv io.WriteCloser
+	if c.Bool("csv") {
+		if csv, err = s.csv(c.Context, r, key, out); err != nil {
+			return err
+		}
+		out = csv
+	}
+	n, err := io.Copy(struct{ io.Writer }{out}, repo.NewFile(c.Context, r, e))
+	if csv != nil && err == nil {
+		err = csv.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", termui.Quote(s.path), err)
 	}

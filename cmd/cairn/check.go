@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,9 +17,11 @@ func (p *program) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "verify that everything is there, and readable",
-		Flags: []cli.Flag{
+		Description: "The structure is always checked: that all snapshots can be read, and that all chunks that they\n" +
+			"need are in some pack. What was recorded of databases is compared with --semantic.",
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "read-data", Usage: "read and authenticate the packs too: all of them, or with =`N%|SIZE` so much, first what this machine has not read for the longest time, so that repeated checks read everything"},
-		},
+		}, semanticFlags()...),
 		Action: p.check,
 	}
 }
@@ -50,6 +53,10 @@ func (p *program) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	share, err := p.semanticOptions(c)
+	if err != nil {
+		return err
+	}
 	r, err := p.openToRead(c)
 	if err != nil {
 		return err
@@ -70,7 +77,14 @@ func (p *program) check(c *cli.Context) error {
 	if err := p.warnOfRivals(r, report.Rivals); err != nil {
 		return err
 	}
-	return p.checkDone(report)
+	if !c.Bool("semantic") {
+		return p.checkDone(report)
+	}
+	found, err := p.checkSemantics(c, r, share)
+	if err == nil {
+		err = found.done()
+	}
+	return errors.Join(p.checkDone(report), err)
 }
 
 func (p *program) checkDone(report *repo.Report) error {

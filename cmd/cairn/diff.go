@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -15,7 +16,7 @@ func (p *program) diffCommand() *cli.Command {
 		Usage:     "show what changed between two snapshots",
 		ArgsUsage: "A B",
 		Description: "Lines begin with + (added), - (removed), M (contents changed), T (type changed)\n" +
-			"or U (only metadata changed).",
+			"or U (only metadata changed). Of tables of databases it is said by how many rows and bytes.",
 		Flags: append(filterFlags(),
 			&cli.BoolFlag{Name: "metadata", Usage: "show entries too of which only the metadata changed"}),
 		Action: p.diff,
@@ -50,6 +51,7 @@ func (p *program) diff(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	tables := &tableDiffs{repo: r, a: a, b: b}
 	count := make(map[snapshot.ChangeKind]int)
 	for ch, err := range snapshot.Diff(c.Context, a.tree(r), b.tree(r)) {
 		if err != nil {
@@ -64,7 +66,9 @@ func (p *program) diff(c *cli.Context) error {
 		}
 		count[ch.Kind]++
 		if ch.Kind != snapshot.MetadataChanged || c.Bool("metadata") {
-			p.printChange(ch, e)
+			if err := p.printChange(c.Context, ch, e, tables); err != nil {
+				return err
+			}
 		}
 	}
 	if p.json != nil {
@@ -80,7 +84,11 @@ func (p *program) diff(c *cli.Context) error {
 	return nil
 }
 
-func (p *program) printChange(ch snapshot.Change, e *snapshot.Entry) {
+func (p *program) printChange(ctx context.Context, ch snapshot.Change, e *snapshot.Entry, tables *tableDiffs) error {
+	before, after, isTable, err := tables.of(ctx, e.Key)
+	if err != nil {
+		return err
+	}
 	if p.json != nil {
 		f := pathFields(e.Key.Path())
 		f["change"] = changeLetters[ch.Kind]
@@ -90,8 +98,15 @@ func (p *program) printChange(ch snapshot.Change, e *snapshot.Entry) {
 		if ch.New != nil && ch.New.Type == snapshot.File {
 			f["new_size"] = ch.New.Size
 		}
-		p.json.Write("change", f)
-		return
+		if isTable {
+			changeOf(before, after).fields(f)
+		}
+		return p.json.Write("change", f)
 	}
-	fmt.Fprintf(p.Stdout, "%s %s\n", changeLetters[ch.Kind], termui.Quote(e.Key.Path()))
+	more := ""
+	if isTable {
+		more = changeOf(before, after).text()
+	}
+	_, err = fmt.Fprintf(p.Stdout, "%s %s%s\n", changeLetters[ch.Kind], termui.Quote(e.Key.Path()), more)
+	return err
 }

@@ -22,8 +22,9 @@ type Database struct {
 	Record *postgres.Record
 	TOC    *archive.TOC
 
-	repo *repo.Repository
-	tree snapshot.Tree
+	repo   *repo.Repository
+	tree   snapshot.Tree
+	tables map[int]*postgres.Table // by dump ID
 }
 
 // ErrNoDatabase: a path is not that of a database.
@@ -48,6 +49,10 @@ func Open(ctx context.Context, r *repo.Repository, root snapshot.Root, key snaps
 	}
 	if d.Record, err = postgres.ParseRecord(record); err != nil {
 		return nil, fmt.Errorf("%s: %w", key.Path(), err)
+	}
+	d.tables = make(map[int]*postgres.Table)
+	for i := range d.Record.Tables {
+		d.tables[d.Record.Tables[i].DumpID] = &d.Record.Tables[i]
 	}
 	in, _, err := d.File(ctx, postgres.TOCFile)
 	if err != nil {
