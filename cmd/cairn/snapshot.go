@@ -23,9 +23,11 @@ func (p *program) snapshotCommand() *cli.Command {
 		Usage:     "make one snapshot of all sources",
 		ArgsUsage: "SOURCE...",
 		Description: "A SOURCE is a path, - for the standard input, or tar:FILE (tar:-) for what is in\n" +
-			"a tar archive, also compressed with gzip, zstd or bzip2. All sources become one\n" +
+			"a tar archive, also compressed with gzip, zstd or bzip2, or postgres://HOST/DB for a\n" +
+			"database (DB1,DB2 for several, nothing for all of the server; who connects, how, and with which\n" +
+			"password is said by the URL and by PG* variables, as to psql). All sources become one\n" +
 			"snapshot, published at once or not at all.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "command", Usage: "take the output of a command, as `NAME=CMD`; it must end with status 0"},
 			&cli.StringFlag{Name: "stdin-name", Value: "stdin", Usage: "`NAME` of the standard input, and of tar:-, in the snapshot"},
 			&cli.StringSliceFlag{Name: "exclude", Aliases: []string{"e"}, Usage: "leave out what fits `PATTERN` (as in gitignore, anchored at /, in archives at their root)"},
@@ -43,7 +45,7 @@ func (p *program) snapshotCommand() *cli.Command {
 			&cli.BoolFlag{Name: "one-file-system", Aliases: []string{"x"}, Usage: "do not go into what is mounted below the sources"},
 			&cli.BoolFlag{Name: "skip-if-unchanged", Usage: "make no snapshot if nothing has changed since the parent"},
 			&cli.BoolFlag{Name: "allow-incomplete", Usage: "keep what succeeded if a source fails or is missing, marked as incomplete"},
-		},
+		}, postgresFlags()...),
 		Action: p.snapshot,
 	}
 }

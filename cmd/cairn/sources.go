@@ -36,6 +36,10 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 				return err
 			}
 			opts.Sources = append(opts.Sources, t)
+		case scheme == "postgres" || scheme == "postgresql":
+			if err := p.postgresSources(c, a, opts); err != nil {
+				return err
+			}
 		case hasScheme:
 			return usagef("source %s: this version of cairn has no %s sources; write ./%s if it is a path", a, scheme, a)
 		default:
@@ -53,7 +57,7 @@ func (p *program) sources(c *cli.Context, opts *ingest.Options) error {
 		return err
 	}
 	if len(opts.Paths)+len(opts.Sources) == 0 {
-		return usagef("what to take? give at least one path, -, tar:FILE, or --command")
+		return usagef("what to take? give at least one path, -, tar:FILE, postgres://..., or --command")
 	}
 	return nil
 }

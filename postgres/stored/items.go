@@ -86,3 +86,11 @@ func (d *Database) file(item archive.Item) (string, error) {
 	}
 	return "", fmt.Errorf("%s: nothing is recorded of entry %d", d.Key.Path(), item.DumpID)
 }
+
+// TableOf returns the table of an item, nil if it is a large object.
+func (d *Database) TableOf(item archive.Item) *postgres.Table {
+	if item.OID != 0 {
+		return nil
+	}
+	return d.tables[int(item.DumpID)]
+}
