@@ -19,10 +19,10 @@ type CopyStatement struct {
 //
 //	COPY app."or der" (id, "na""me") FROM stdin;
 //
-// A name in quotes may have anything in it. The text must be in an encoding in which
-// no byte of a longer character is ASCII, as it is in all that servers use (other
-// than clients, whose SJIS, BIG5, GBK, UHC, JOHAB and GB18030 have backslashes, and GB18030 digits,
-// inside of characters): then looking at bytes finds every quote.
+// A name in quotes may have anything in it. The text must be in an encoding in which no byte
+// of a longer character is ASCII, as it is in all that servers use (other than clients,
+// whose SJIS, BIG5, GBK, UHC, JOHAB and GB18030 have backslashes, and GB18030 digits, inside
+// of characters): then looking at bytes finds every quote.
 func ParseCopy(stmt string) (CopyStatement, error) {
 	p := copyParser{stmt}
 	c, ok := p.statement()

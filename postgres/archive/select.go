@@ -58,8 +58,8 @@ func (t *TOC) Select(want func(*Entry) bool) Selection {
 	return sel
 }
 
-// Only returns a table of contents with these entries alone, in its own order, and those that say how
-// SQL is to be read. The copy shares texts and Deps with t.
+// Only returns a table of contents with these entries alone, in its own order, and those
+// that say how SQL is to be read. The copy shares texts and Deps with t.
 func (t *TOC) Only(entries []*Entry) *TOC {
 	keep := make(map[int32]bool, len(entries))
 	for _, e := range entries {

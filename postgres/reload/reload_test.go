@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -56,17 +57,25 @@ func captured(t testing.TB, dump io.Reader) *reload.Database {
 }
 
 // client runs a program of the server's version on a database.
-func client(t *testing.T, s *pgtest.Server, db string, stdin io.Reader, name string, args ...string) []byte {
+func client(t *testing.T, s *pgtest.Server, db string, stdin []byte, name string, args ...string) []byte {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(s.BinDir(), name), args...)
-	cmd.Env, cmd.Stdin = s.Env(db), stdin
+	out, err := runWith(s, db, stdin, filepath.Join(s.BinDir(), name), args...)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return out
+}
+
+func runWith(s *pgtest.Server, db string, stdin []byte, program string, args ...string) ([]byte, error) {
+	cmd := exec.Command(program, args...)
+	cmd.Env, cmd.Stdin = s.Env(db), bytes.NewReader(stdin)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v: %s", name, err, &stderr)
+		return nil, fmt.Errorf("%w: %s", err, &stderr)
 	}
-	return out
+	return out, nil
 }
 
 // awkward makes the database that package archive is tested with, and captures it.
@@ -103,7 +112,7 @@ func TestCustom(t *testing.T) {
 	if err := d.Custom(t.Context(), &w); err != nil {
 		t.Fatal(err)
 	}
-	client(t, s, copied, &w, "pg_restore", "-e", "-d", copied)
+	client(t, s, copied, w.Bytes(), "pg_restore", "-e", "-d", copied)
 	if got, want := plain(t, s, copied), plain(t, s, db); got != want {
 		t.Errorf("another database:\n%s\nwant\n%s", got, want)
 	}
@@ -231,7 +240,7 @@ func TestSelect(t *testing.T) {
 	if err := part.Custom(t.Context(), &w); err != nil {
 		t.Fatal(err)
 	}
-	client(t, s, copied, &w, "pg_restore", "-e", "-d", copied)
+	client(t, s, copied, w.Bytes(), "pg_restore", "-e", "-d", copied)
 	const rows = "COPY app.orders TO STDOUT"
 	if got, want := s.Query(copied, rows), s.Query(db, rows); got != want || want == "" {
 		t.Errorf("rows:\n%s\nwant\n%s", got, want)
