@@ -59,3 +59,10 @@ func TestAwkwardEncodings(t *testing.T) {
 		})
 	}
 }
+
+// TestRegression compares what PostgreSQL's own programs make of the database of its
+// own regression tests.
+func TestRegression(t *testing.T) {
+	s, db := pgtest.Regression(t)
+	pgtest.Compare(t, s.URL(db), roundTrip(t, s, db, s))
+}
