@@ -3,6 +3,7 @@ package reload
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cairn-backup/cairn/postgres/archive"
@@ -177,16 +178,50 @@ func (d *Database) finishing(rest []*archive.Entry) *Database {
 	return part
 }
 
-// drops is a table of contents of which pg_restore --clean makes the statements that drop
-// everything, in the right order, and then creates nothing.
+// drops is a table of contents of which pg_restore --clean makes the statements that
+// drop everything, in the right order, and then creates nothing.
 func drops(t *archive.TOC) *archive.TOC {
-	c := &archive.TOC{Header: t.Header, Entries: slices.Clone(t.Entries)}
-	for i := range c.Entries {
-		e := &c.Entries[i]
+	c := &archive.TOC{Header: t.Header}
+	last := int32(0)
+	for i := range t.Entries {
+		last = max(last, t.Entries[i].DumpID)
+	}
+	null := archive.Text{Null: true}
+	for i := range t.Entries {
+		e := t.Entries[i]
+		if e.Is(archive.KindBlobMetadata) {
+			c.Entries = append(c.Entries, dropBlobs(&e, last)...)
+			last += int32(strings.Count(e.Defn.S, "\n"))
+			continue
+		}
 		e.HasData = false
 		if !e.Is("ENCODING") && !e.Is("STDSTRINGS") && !e.Is("SEARCHPATH") {
-			e.Defn, e.Owner = archive.Text{S: "--\n"}, archive.Text{}
+			e.Defn, e.Owner, e.Tablespace, e.TableAM, e.RelKind = comment, archive.Text{}, null, null, 0
 		}
+		c.Entries = append(c.Entries, e)
 	}
 	return c
+}
+
+// comment is SQL that does nothing.
+var comment = archive.Text{S: "--\n"}
+
+// dropBlobs returns entries for large objects that one entry creates, a line of its
+// definition each, as they were until version 1.15. Those pg_restore can drop without
+// creating them again. Dump IDs are those after last.
+func dropBlobs(e *archive.Entry, last int32) (all []archive.Entry) {
+	for line := range strings.Lines(e.Defn.S) {
+		tag := strings.TrimSuffix(line, "\n")
+		oid, err := strconv.ParseUint(tag, 10, 32)
+		if err != nil {
+			continue // is created by no pg_restore either
+		}
+		last++
+		all = append(all, archive.Entry{
+			DumpID: last, TableOID: e.TableOID, OID: uint32(oid), Tag: archive.Text{S: tag}, Desc: archive.Text{S: archive.KindBlob},
+			Section: archive.SectionPreData, Defn: comment, Drop: archive.Text{S: "SELECT pg_catalog.lo_unlink('" + tag + "');\n"},
+			Copy: e.Copy, Schema: e.Schema, Tablespace: e.Tablespace, TableAM: e.TableAM, WithOIDs: e.WithOIDs,
+		})
+	}
+	return all
 }
