@@ -20,13 +20,15 @@ import (
 func (p *program) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restore",
-		Usage:     "restore files from a snapshot",
+		Usage:     "restore files or a database from a snapshot",
 		ArgsUsage: "SNAPSHOT[:PATH]",
 		Description: "Without PATH, /srv/x goes to DIR/srv/x. With one, the contents of that directory\n" +
 			"go into DIR. With --tar, a tar archive is written that extracts to the same.\n" +
+			"With --to, a database (SNAPSHOT:postgres/DB) goes into a running server; with --dump it\n" +
+			"becomes an archive that pg_restore reads, or SQL.\n" +
 			"What was restored is on the disk when the command ends with status 0. If the power\n" +
 			"fails before, restore again with --overwrite always, which compares contents.",
-		Flags: append(filterFlags(),
+		Flags: append(append(filterFlags(), restoreDatabaseFlags()...),
 			&cli.StringFlag{Name: "target", Aliases: []string{"t"}, Usage: "restore into `DIR`"},
 			&cli.StringFlag{Name: "tar", Usage: "write a tar archive to `FILE` instead (- is the standard output)"},
 			&cli.StringSliceFlag{Name: "include", Aliases: []string{"i"}, Usage: "restore only what fits `PATTERN` (as in gitignore), with all below"},
@@ -51,6 +53,12 @@ func (p *program) restore(c *cli.Context) error {
 	arg, err := argument(c, "SNAPSHOT[:PATH]")
 	if err != nil {
 		return err
+	}
+	if err := databaseUsage(c); err != nil {
+		return err
+	}
+	if isDatabaseRestore(c) {
+		return p.restoreDatabase(c, arg)
 	}
 	o, err := p.restoreOptions(c)
 	if err != nil {
@@ -122,7 +130,7 @@ func (p *program) restoreOptions(c *cli.Context) (*restore.Options, error) {
 		Target: c.String("target"), Delete: c.Bool("delete"), DryRun: c.Bool("dry-run"), Verify: c.Bool("verify"), AllowDamaged: c.Bool("allow-damaged"), InPlace: c.Bool("in-place"),
 	}
 	if o.Target == "" && c.String("tar") == "" {
-		return nil, usagef("where to? give --target DIR, or --tar FILE")
+		return nil, usagef("where to? give --target DIR, or --tar FILE; for a database --to URL, or --dump FILE")
 	}
 	mode, ok := overwriteModes[c.String("overwrite")]
 	if !ok {
