@@ -59,10 +59,7 @@ var preludeSince = map[string]int{
 }
 
 // open connects to the database such that rows are read as pg_dump reads them.
-func (d *Database) open(ctx context.Context) (*pgx.Conn, error) {
-	config := d.target.Config(d.name)
-	config.RuntimeParams["application_name"] = "cairn"
-	delete(config.RuntimeParams, "client_encoding")
+func (d *Database) open(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, d.target.Explain(d.name, err)
@@ -104,7 +101,7 @@ func show(ctx context.Context, conn *pgx.Conn, name string) (value string) {
 
 // begin takes the snapshot.
 func begin(ctx context.Context, d *Database) (*session, error) {
-	conn, err := d.open(ctx)
+	conn, err := d.open(ctx, d.target.Config(d.name))
 	if err != nil {
 		return nil, err
 	}

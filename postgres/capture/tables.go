@@ -72,7 +72,7 @@ func (r *run) tables(ctx context.Context, toc *archive.TOC) error {
 
 // join opens a further connection that sees what the session sees.
 func (r *run) join(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := r.open(ctx)
+	conn, err := r.open(ctx, r.target.ConfigLike(r.name, r.session.conn))
 	if err != nil {
 		return nil, err
 	}
