@@ -12,15 +12,15 @@ import (
 
 // serviceFiles are the files that services are looked for in, in this order: the
 // user's, and that of the system, which is where PostgreSQL's packager chose.
-func serviceFiles(getenv func(string) string) []string {
+func serviceFiles() []string {
 	var files []string
-	if f := getenv("PGSERVICEFILE"); f != "" {
+	if f := os.Getenv("PGSERVICEFILE"); f != "" {
 		files = append(files, f)
 	} else if home, err := os.UserHomeDir(); err == nil {
 		files = append(files, filepath.Join(home, ".pg_service.conf"))
 	}
 	dirs := []string{"/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc/postgresql", "/usr/local/pgsql/etc", "/etc"}
-	if d := getenv("PGSYSCONFDIR"); d != "" {
+	if d := os.Getenv("PGSYSCONFDIR"); d != "" {
 		dirs = []string{d}
 	}
 	for _, d := range dirs {

@@ -3,6 +3,7 @@ package connect
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
@@ -106,13 +107,13 @@ func check(params map[string]string, from string) error {
 }
 
 // fromEnv gives the parameters that are in the environment, checked.
-func fromEnv(getenv func(string) string) (map[string]string, error) {
+func fromEnv() (map[string]string, error) {
 	params := make(map[string]string)
 	for name, p := range parameters {
 		if p.env == "" {
 			continue
 		}
-		if v := getenv(p.env); v != "" {
+		if v := os.Getenv(p.env); v != "" {
 			params[name] = v
 			if err := check(map[string]string{name: v}, "environment variable "+p.env); err != nil {
 				return nil, err

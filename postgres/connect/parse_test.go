@@ -93,7 +93,7 @@ port=6000
 user=keeper
 password=of the service
 dbname=stock
-sslmode=verify-full
+sslmode=require
 keepalives_idle=30
 
 [bare]
@@ -129,10 +129,10 @@ func TestParse(t *testing.T) {
 		{"address alone", "postgres://", []string{"PGHOSTADDR=10.0.0.1", "PGUSER=u"}, nil, "PGHOST=10.0.0.1 PGHOSTADDR=10.0.0.1 PGPORT=5432 PGUSER=u"},
 		{"URL before environment", "postgres://u@h:7/a", []string{"PGHOST=e", "PGPORT=1", "PGUSER=e", "PGDATABASE=e"}, []string{"a"}, "PGHOST=h PGPORT=7 PGUSER=u"},
 		{"service in the URL", "postgres:///?service=shop", []string{"PGUSER=e", "PGAPPNAME=e"}, []string{"stock"},
-			"PGAPPNAME=e PGHOST=shop.example PGPORT=6000 PGSERVICE=cairn PGSSLMODE=verify-full PGUSER=keeper passwords=*:*:*:*:of the service\n service=[cairn]\nkeepalives_idle=30\n"},
+			"PGAPPNAME=e PGHOST=shop.example PGPORT=6000 PGSERVICE=cairn PGSSLMODE=require PGUSER=keeper passwords=*:*:*:*:of the service\n service=[cairn]\nkeepalives_idle=30\n"},
 		{"service in the environment", "postgres://u@/a", []string{"PGSERVICE=bare", "PGHOST=e"}, []string{"a"}, "PGHOST=bare.example PGPORT=5432 PGUSER=u"},
 		{"name of a service", "postgres://shop", nil, []string{"stock"},
-			"PGHOST=shop.example PGPORT=6000 PGSERVICE=cairn PGSSLMODE=verify-full PGUSER=keeper passwords=*:*:*:*:of the service\n service=[cairn]\nkeepalives_idle=30\n"},
+			"PGHOST=shop.example PGPORT=6000 PGSERVICE=cairn PGSSLMODE=require PGUSER=keeper passwords=*:*:*:*:of the service\n service=[cairn]\nkeepalives_idle=30\n"},
 		{"name of a database", "postgres://mine", []string{"PGHOST=e", "PGUSER=u"}, []string{"mine"}, "PGHOST=e PGPORT=5432 PGUSER=u"},
 		{"name of a database of a service", "postgres://mine", []string{"PGSERVICE=bare", "PGUSER=u"}, []string{"mine"}, "PGHOST=bare.example PGPORT=5432 PGUSER=u"},
 		{"name of a host", "postgres://mine", []string{"PGUSER=u"}, nil, "PGHOST=mine PGPORT=5432 PGUSER=u"},

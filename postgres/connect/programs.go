@@ -45,7 +45,7 @@ var programDirs = []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/us
 func Find(ctx context.Context, dir string, server Version) (*Programs, error) {
 	dirs := []string{dir}
 	if dir == "" {
-		dirs = filepath.SplitList(os.Getenv("PATH"))
+		dirs = slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(d string) bool { return d == "" })
 		for _, pattern := range programDirs {
 			found, err := filepath.Glob(pattern)
 			if err != nil {
@@ -61,7 +61,7 @@ func Find(ctx context.Context, dir string, server Version) (*Programs, error) {
 		switch {
 		case err == nil:
 			found = append(found, p)
-		case dir != "" || !errors.Is(err, fs.ErrNotExist):
+		case dir != "" || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errWrapper):
 			trouble = append(trouble, err)
 		}
 	}
@@ -99,6 +99,10 @@ func choose(found []*Programs, trouble []error, server Version) (*Programs, erro
 	return best, nil
 }
 
+// errWrapper is said of Debian's programs in /usr/bin, which run a version that depends
+// on the clusters of this machine. What they stand for is found where Debian puts it.
+var errWrapper = errors.New("this is Debian's wrapper, whose version varies: name /usr/lib/postgresql/VERSION/bin")
+
 // programsIn gives the programs in a directory; fs.ErrNotExist if it has no pg_dump.
 func programsIn(ctx context.Context, dir string) (*Programs, error) {
 	p := &Programs{}
@@ -110,9 +114,7 @@ func programsIn(ctx context.Context, dir string) (*Programs, error) {
 		return nil, err
 	}
 	if filepath.Base(real) == "pg_wrapper" {
-		// Debian's, which runs a version that depends on clusters of this machine. What it
-		// stands for is found where Debian puts programs.
-		return nil, fmt.Errorf("%s is Debian's wrapper, whose version varies: name /usr/lib/postgresql/VERSION/bin (%w)", p.Dump, fs.ErrNotExist)
+		return nil, fmt.Errorf("%s: %w", p.Dump, errWrapper)
 	}
 	for _, path := range []string{p.Dump, p.DumpAll, p.Restore, p.Psql} {
 		v, err := versionOf(ctx, path)

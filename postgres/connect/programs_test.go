@@ -73,7 +73,7 @@ func TestFindInDirectory(t *testing.T) {
 		{"nothing there", t.TempDir(), "no such file"},
 		{"incomplete", programs(t, "30.1", "pg_dump", "psql"), "it is missing beside pg_dump"},
 		{"of two versions", mixed, "of version 30.2"},
-		{"wrapper", wrapped, "Debian's wrapper, whose version varies: name /usr/lib/postgresql/VERSION/bin"},
+		{"wrapper", wrapped, "pg_dump: this is Debian's wrapper, whose version varies: name /usr/lib/postgresql/VERSION/bin"},
 		{"failing", failing, "exit status 3"},
 		{"another program", programs(t, "nonsense", all...), "which is no version"},
 	} {

@@ -3,18 +3,16 @@
 // the environment (PGHOST and so on), service files, .pgpass, TLS, several hosts.
 //
 // What libpq does and pgx does not is done here, or refused by the parameter's name;
-// none is silently left out but for ~/.postgresql/root.crl, which libpq reads where it
-// is. Passwords come from PGPASSWORD, files of passwords and service files, never from
-// URLs, and reach neither an error nor an argument or the environment of a program.
+// nothing that was asked for is left out in silence. Passwords come from PGPASSWORD,
+// files of passwords and service files, never from URLs, and reach neither an error nor
+// an argument or the environment of a program.
 package connect
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -46,9 +44,6 @@ type Target struct {
 	names map[string]string // the host of each address that was looked up
 }
 
-// host is one of the hosts of a target.
-type host struct{ name, addr, port string }
-
 // Parse reads a URL and, for what it leaves out, the service that it or PGSERVICE names,
 // then the environment, then libpq's defaults.
 //
@@ -58,23 +53,23 @@ type host struct{ name, addr, port string }
 // service NAME if a service file has it; else, if PGHOST, PGHOSTADDR or PGSERVICE say
 // where the server is, the database NAME there; else the host NAME.
 func Parse(url string) (*Target, error) {
-	t, err := parse(url, os.Getenv)
+	t, err := parse(url)
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL source or target: %w", err)
 	}
 	return t, nil
 }
 
-func parse(url string, getenv func(string) string) (*Target, error) {
+func parse(url string) (*Target, error) {
 	u, err := parseURL(url)
 	if err != nil {
 		return nil, err
 	}
-	env, err := fromEnv(getenv)
+	env, err := fromEnv()
 	if err != nil {
 		return nil, err
 	}
-	files := serviceFiles(getenv)
+	files := serviceFiles()
 	t := &Target{names: make(map[string]string)}
 	if u.bare != "" {
 		_, isService, err := readService(files, u.bare)
@@ -108,7 +103,7 @@ func parse(url string, getenv func(string) string) (*Target, error) {
 	if err := t.resolve(); err != nil {
 		return nil, err
 	}
-	return t, t.configure(getenv)
+	return t, t.configure()
 }
 
 // or gives the first of two texts that is not empty.
@@ -138,100 +133,18 @@ func (t *Target) resolve() error {
 	maps.DeleteFunc(t.params, func(name, value string) bool {
 		return parameters[name].use != both && parameters[name].use != clients || value == ""
 	})
+	if err := t.checkTrust(); err != nil {
+		return err
+	}
 	if err := t.resolveHosts(); err != nil {
 		return err
 	}
 	return t.samePasswords()
 }
 
-// socketDir is where the socket of a server is that no host is named of.
-func socketDir() string {
-	for _, dir := range []string{"/var/run/postgresql", "/tmp"} {
-		if _, err := os.Stat(dir); err == nil {
-			return dir
-		}
-	}
-	return "localhost"
-}
-
-func (t *Target) resolveHosts() error {
-	names := strings.Split(t.params["host"], ",")
-	addrs := strings.Split(t.params["hostaddr"], ",")
-	ports := strings.Split(t.params["port"], ",")
-	if t.params["hostaddr"] != "" && t.params["host"] == "" {
-		names = addrs
-	}
-	if t.params["hostaddr"] != "" && len(addrs) != len(names) || len(ports) != 1 && len(ports) != len(names) {
-		return fmt.Errorf("%d hosts, %d addresses of hosts and %d ports are given: give as many of each, or one port for all", len(names), len(addrs), len(ports))
-	}
-	for i, name := range names {
-		h := host{name: name, port: ports[min(i, len(ports)-1)]}
-		if t.params["hostaddr"] != "" {
-			h.addr = addrs[i]
-		}
-		h.name = or(h.name, or(h.addr, socketDir()))
-		h.port = or(h.port, "5432")
-		if h.addr != "" {
-			if other, ok := t.names[h.name]; ok && other != h.addr {
-				return fmt.Errorf("host %s has two addresses, %s and %s: name it once", h.name, other, h.addr)
-			}
-			t.names[h.name] = h.addr
-		}
-		t.hosts = append(t.hosts, h)
-	}
-	clear(t.names)
-	t.params["host"], t.params["port"] = "", ""
-	for i, h := range t.hosts {
-		if i > 0 {
-			t.params["host"] += ","
-			t.params["port"] += ","
-		}
-		t.params["host"] += h.name
-		t.params["port"] += h.port
-	}
-	return nil
-}
-
-// samePasswords refuses hosts of which each has a password of its own: pgx has one.
-func (t *Target) samePasswords() error {
-	for _, db := range append(slices.Clone(t.Databases), "postgres") {
-		for _, h := range t.hosts[1:] {
-			if t.passwordAt(h, db) != t.passwordAt(t.hosts[0], db) {
-				return fmt.Errorf("hosts %s and %s have different passwords in %s, or only one has any, which is not supported: name one host", t.hosts[0].name, h.name, t.passwordFile)
-			}
-		}
-	}
-	return nil
-}
-
-// passwordFor gives the password for a database, "" for none. A password for one host
-// is not shown to another, should a file have such for a database that is not named.
-func (t *Target) passwordFor(db string) string {
-	password := t.passwordAt(t.hosts[0], db)
-	for _, h := range t.hosts[1:] {
-		if t.passwordAt(h, db) != password {
-			return ""
-		}
-	}
-	return password
-}
-
-// passwordAt gives the password for a database on a host, "" for none.
-func (t *Target) passwordAt(h host, db string) string {
-	if t.password != "" {
-		return t.password
-	}
-	name := h.name
-	if name == socketDir() { // of other sockets the file has the directory
-		name = "localhost"
-	}
-	password, _ := t.passwords.find(name, h.port, db, t.params["user"])
-	return password
-}
-
 // configure makes the configuration for pgx. What can be wrong with it, files of
 // certificates above all, is found here.
-func (t *Target) configure(getenv func(string) string) error {
+func (t *Target) configure() error {
 	words := make(map[string]string)
 	for name, p := range parameters {
 		if v := t.params[name]; p.use == both && v != "" {
@@ -240,7 +153,7 @@ func (t *Target) configure(getenv func(string) string) error {
 	}
 	// pgx reads the environment by itself; these say that all of it is known already.
 	words["passfile"], words["sslpassword"] = "", ""
-	if service := getenv("PGSERVICE"); service != "" {
+	if service := os.Getenv("PGSERVICE"); service != "" {
 		file, err := emptyService(service)
 		if err != nil {
 			return err
@@ -283,62 +196,6 @@ func emptyService(service string) (path string, err error) {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), f.Close()
-}
-
-// tlsVersions sets the limits of the versions of TLS, which pgx does not know.
-func (t *Target) tlsVersions() error {
-	versions := map[string]uint16{"": 0, "TLSv1": tls.VersionTLS10, "TLSv1.1": tls.VersionTLS11, "TLSv1.2": tls.VersionTLS12, "TLSv1.3": tls.VersionTLS13}
-	least, ok := versions[t.params["ssl_min_protocol_version"]]
-	most, ok2 := versions[t.params["ssl_max_protocol_version"]]
-	if !ok || !ok2 {
-		return errors.New("ssl_min_protocol_version and ssl_max_protocol_version are one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3")
-	}
-	configs := []*tls.Config{t.config.TLSConfig}
-	for _, f := range t.config.Fallbacks {
-		configs = append(configs, f.TLSConfig)
-	}
-	for _, c := range configs {
-		if c != nil {
-			c.MinVersion, c.MaxVersion = least, most
-		}
-	}
-	return nil
-}
-
-// lookup finds the addresses of a host: hostaddr if that was given. It remembers whose
-// they are.
-func (t *Target) lookup(ctx context.Context, name string) ([]string, error) {
-	var addrs []string
-	for _, h := range t.hosts {
-		if h.name == name && h.addr != "" {
-			addrs = []string{h.addr}
-		}
-	}
-	if addrs == nil {
-		var err error
-		if addrs, err = net.DefaultResolver.LookupHost(ctx, name); err != nil {
-			return nil, err
-		}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, a := range addrs {
-		t.names[a] = name
-	}
-	return addrs, nil
-}
-
-// where says where the server is, for people.
-func (t *Target) where() string {
-	var places []string
-	for _, h := range t.hosts {
-		if filepath.IsAbs(h.name) {
-			places = append(places, filepath.Join(h.name, ".s.PGSQL."+h.port))
-		} else {
-			places = append(places, net.JoinHostPort(h.name, h.port))
-		}
-	}
-	return strings.Join(places, " or ")
 }
 
 // Config gives the configuration of a connection to a database. It contains the

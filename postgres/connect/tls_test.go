@@ -113,6 +113,8 @@ func TestTLS(t *testing.T) {
 		{"verify-ca of another authority", at("localhost", "postgres", "sslmode=verify-ca&sslrootcert="+other), "!is of an authority that is not trusted here; name the authority's certificate with PGSSLROOTCERT"},
 		{"verify-full of another authority", at("localhost", "postgres", "sslmode=verify-full&sslrootcert="+other), "!is of an authority that is not trusted here"},
 		{"require of another authority", at("localhost", "postgres", "sslmode=require&sslrootcert="+other), "!is of an authority that is not trusted here"},
+		{"verify-full without an authority", at("localhost", "postgres", "sslmode=verify-full"), "!sslmode=verify-full needs the certificate of the authority that is trusted: name it with PGSSLROOTCERT or put it at "},
+		{"authorities of the system", at("localhost", "postgres", "sslrootcert=system"), "!is of an authority that is not trusted here"},
 		{"disable", at("localhost", "postgres", "sslmode=disable"), "!pg_hba.conf rejects connection"},
 		{"allow", at("localhost", "postgres", "sslmode=allow"), "ssl t TLSv1.3"},
 		{"older version", at("localhost", "postgres", "sslmode=require&ssl_max_protocol_version=TLSv1.2"), "ssl t TLSv1.2"},
@@ -146,9 +148,40 @@ func TestTLS(t *testing.T) {
 			case !fails && (err != nil || !strings.Contains(got, want)):
 				t.Errorf("%q, %v; want %q", got, err, want)
 			}
+			if s.Version() < 16 && strings.Contains(c.url, "=system") {
+				return // which libpq takes for the name of a file
+			}
 			if _, perr := psql(s, os.Environ(), "-d", c.url); (perr == nil) != (err == nil) {
 				t.Errorf("libpq: %v, and here: %v", perr, err)
 			}
 		})
 	}
+	t.Run("authorities of the system, programs too", func(t *testing.T) {
+		clean(t, "PGPASSWORD="+pgtest.Password, "SSL_CERT_FILE="+ca)
+		target, err := connect.Parse(at("localhost", "postgres", "sslrootcert=system"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, s, target, "postgres"); !strings.Contains(got, "ssl t") {
+			t.Error(got)
+		}
+	})
+	t.Run("files at home", func(t *testing.T) {
+		home := clean(t, "PGPASSWORD="+pgtest.Password)
+		url := at("localhost", "cairn_owner", "sslmode=verify-full")
+		write(t, filepath.Join(home, ".postgresql", "root.crt"), string(ours.pem), 0o600)
+		write(t, filepath.Join(home, ".postgresql", "postgresql.crt"), string(client.pem), 0o600)
+		write(t, filepath.Join(home, ".postgresql", "postgresql.key"), string(client.keyPEM(t, "")), 0o600)
+		target, err := connect.Parse(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, s, target, "postgres"); !strings.Contains(got, "ssl t TLSv1.3 /CN=cairn_owner") {
+			t.Error(got)
+		}
+		write(t, filepath.Join(home, ".postgresql", "root.crl"), "", 0o600)
+		if _, err := connect.Parse(url); err == nil || !strings.Contains(err.Error(), "root.crl") {
+			t.Errorf("with a list of revoked certificates: %v", err)
+		}
+	})
 }
