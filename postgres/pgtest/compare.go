@@ -171,9 +171,10 @@ func (t two) list(ctx context.Context, kind, sql string) (difference string, err
 }
 
 func (t two) settings(ctx context.Context) (string, error) {
+	// By way of JSON, as the locale's column has another name from version 17 on.
 	return t.list(ctx, "the database's", `
 		SELECT k, v FROM pg_database, LATERAL (VALUES ('encoding', pg_encoding_to_char(encoding)), ('collation', datcollate), ('character type', datctype),
-			('locale', to_jsonb(pg_database) ->> 'daticulocale'), ('provider', to_jsonb(pg_database) ->> 'datlocprovider')) x (k, v)
+			('locale', coalesce(to_jsonb(pg_database) ->> 'datlocale', to_jsonb(pg_database) ->> 'daticulocale')), ('provider', to_jsonb(pg_database) ->> 'datlocprovider')) x (k, v)
 		WHERE datname = current_database()`)
 }
 
