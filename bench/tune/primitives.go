@@ -21,7 +21,7 @@ type Primitive struct {
 
 // PrimitiveOptions say how to measure.
 type PrimitiveOptions struct {
-	// Duration is how long each step runs on each kind of data.
+	// Duration is how long each step runs on each kind of data, at least once.
 	Duration time.Duration
 	Now      func() time.Time // nil: time.Now
 	// Result hears of each step when it is done.
@@ -29,13 +29,21 @@ type PrimitiveOptions struct {
 }
 
 const (
-	primitiveData  = 8 << 20 // bytes that a step goes through again and again
+	primitiveData  = 8 << 20 // bytes that a step goes through again and again, at most
+	primitiveRate  = 50      // of them for each microsecond that it may take
 	primitiveChunk = 1 << 20 // in pieces of
 	rounds         = 4       // of which the quickest counts: others may use the machine too
 )
 
-// step goes once through data, which has primitiveData bytes.
+// step goes once through data, which is whole pieces.
 type step func(data []byte) error
+
+// size is how many bytes steps go through. Slow ones would take much longer than they may if
+// that were always all.
+func (o PrimitiveOptions) size() int {
+	pieces := o.Duration.Microseconds() * primitiveRate / primitiveChunk
+	return int(min(max(pieces, 1), primitiveData/primitiveChunk)) * primitiveChunk
+}
 
 // Primitives measures cutting, hashing, compressing, sealing and their counterparts, each
 // alone and in one goroutine.
@@ -43,7 +51,7 @@ func Primitives(ctx context.Context, o PrimitiveOptions) ([]Primitive, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	text, random := make([]byte, primitiveData), make([]byte, primitiveData)
+	text, random := make([]byte, o.size()), make([]byte, o.size())
 	corpus.FillText(text, 1)
 	corpus.FillRandom(random, 1)
 	var all []Primitive

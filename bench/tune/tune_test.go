@@ -364,3 +364,18 @@ func TestRepeat(t *testing.T) {
 		t.Errorf("a step that fails: %v", err)
 	}
 }
+
+// What a step goes through is no more than it can in time, and as much as there is for a long one.
+func TestPrimitiveSize(t *testing.T) {
+	for d, want := range map[time.Duration]int{
+		0:                      primitiveChunk,
+		time.Millisecond:       primitiveChunk,
+		100 * time.Millisecond: 4 * primitiveChunk,
+		200 * time.Millisecond: primitiveData,
+		time.Hour:              primitiveData,
+	} {
+		if got := (PrimitiveOptions{Duration: d}).size(); got != want {
+			t.Errorf("%s: %d bytes, want %d", d, got, want)
+		}
+	}
+}
