@@ -20,7 +20,7 @@ func numbered(n uint64) (id chunk.ID) {
 // The ledger says of each chunk what follows from all that was said of it, in whatever
 // order, also when it does not fit into memory.
 func TestLedger(t *testing.T) {
-	const n, lost = 100_000, 77 // the latter can't be read, whatever packs say
+	const n, lost = 20_000, 77 // the latter can't be read, whatever packs say
 	random := rand.New(rand.NewPCG(1, 2))
 	whole, delta, needs := make(map[uint64]bool), make(map[uint64][][]uint64), make(map[uint64]bool)
 	l := new(ledger)
