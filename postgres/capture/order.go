@@ -69,18 +69,19 @@ func (r *run) previous() *postgres.Record {
 	return rec
 }
 
-// keys looks up the primary keys.
+// keys looks up the primary keys: in pg_constraint, as columns that pg_index has besides (INCLUDE) may be of
+// types that have no order.
 func (r *run) keys(ctx context.Context, tables map[uint32]*table) error {
 	rows, err := r.session.conn.Query(ctx, `
-		SELECT i.indrelid, a.attname::text, `+r.session.utf8("a.attname")+`, s.correlation::float8
-		FROM pg_catalog.pg_index i
-		JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+		SELECT p.conrelid, a.attname::text, `+r.session.utf8("a.attname")+`, s.correlation::float8
+		FROM pg_catalog.pg_constraint p
+		JOIN pg_catalog.pg_class c ON c.oid = p.conrelid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		CROSS JOIN LATERAL pg_catalog.generate_subscripts(i.indkey, 1) AS k (at)
-		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.at]
+		CROSS JOIN LATERAL pg_catalog.generate_subscripts(p.conkey, 1) AS k (at)
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = p.conrelid AND a.attnum = p.conkey[k.at]
 		LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited
-		WHERE i.indisprimary AND i.indisvalid AND i.indrelid = ANY ($1)
-		ORDER BY i.indrelid, k.at`, oidsOf(tables))
+		WHERE p.contype = 'p' AND p.conrelid = ANY ($1)
+		ORDER BY p.conrelid, k.at`, oidsOf(tables))
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ CREATE UNLOGGED TABLE unlogged (id integer GENERATED ALWAYS AS IDENTITY, t text)
 INSERT INTO unlogged (t) VALUES ('lost by a crash'), (NULL);
 CREATE TABLE two_keys (b integer, a text COLLATE "und-x-icu", c integer, PRIMARY KEY (a, b) INCLUDE (c));
 INSERT INTO two_keys SELECT i % 5, 'k' || i, i FROM generate_series(1, 100) i;
+CREATE TABLE carries (id integer, what box, PRIMARY KEY (id) INCLUDE (what)); -- a type without an order
+INSERT INTO carries VALUES (1, '(1,1),(0,0)'), (2, NULL);
 CREATE TABLE one_column (t text);
 INSERT INTO one_column VALUES (NULL), (''), ('\N'), (E'\\.'), (E'\t'), ('a'), (E'\n');
 SELECT 'CREATE TABLE wide (' || string_agg('c' || i || ' integer', ', ') || ')' FROM generate_series(1, 300) i \gexec
