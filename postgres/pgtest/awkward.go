@@ -69,7 +69,8 @@ func HugeRow(t testing.TB, s *Server, db string) {
 		CREATE TABLE huge (id integer PRIMARY KEY, b bytea);
 		ALTER TABLE huge ALTER b SET STORAGE EXTERNAL;
 		INSERT INTO huge VALUES (1, 'before'), (3, 'after');
-		INSERT INTO huge SELECT 2, string_agg(sha256(i::text::bytea), '') FROM generate_series(1, 64 << 15) i;`)
+		WITH block AS MATERIALIZED (SELECT string_agg(sha256(i::text::bytea), '') AS b FROM generate_series(1, 32768) i)
+		INSERT INTO huge SELECT 2, string_agg(sha256(i::text::bytea) || block.b, '') FROM block, generate_series(1, 64) i;`)
 }
 
 // AwkwardLatin1 makes a database in LATIN1 with text that is not ASCII, in names too.
