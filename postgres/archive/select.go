@@ -1,6 +1,9 @@
 package archive
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Selection is a part of a database that can be restored on its own.
 type Selection struct {
@@ -149,11 +152,18 @@ func newSelector(t *TOC) *selector {
 }
 
 // role is that of the kind, but the rows of a table that the archive does not have, as
-// it is an extension's, are an object of their own.
+// it is an extension's, are an object of their own; and a trigger that a partition has from
+// its table is made with that, and only changed by its own entry.
 func (s *selector) role(e *Entry) role {
 	r := roles[e.Desc.S]
-	if r == contents && s.filled(e) == nil {
+	switch {
+	case r == contents && s.filled(e) == nil:
 		return object
+	case e.Is("TRIGGER") && slices.ContainsFunc(e.Deps, func(id int32) bool {
+		o := s.entries[id]
+		return o != nil && o.Is("TRIGGER")
+	}):
+		return link
 	}
 	return r
 }

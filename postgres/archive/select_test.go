@@ -213,6 +213,28 @@ func TestSelectCircle(t *testing.T) {
 	}
 }
 
+// A partition alone does not have the triggers of its table, so nothing changes them.
+func TestSelectTriggersOfPartition(t *testing.T) {
+	text := func(s string) archive.Text { return archive.Text{S: s} }
+	toc := &archive.TOC{Entries: []archive.Entry{
+		{DumpID: 1, Desc: text("FUNCTION"), Tag: text("f()")},
+		{DumpID: 2, Desc: text("TABLE"), Tag: text("p")},
+		{DumpID: 3, Desc: text("TABLE"), Tag: text("p1"), Deps: []int32{2}},
+		{DumpID: 4, Desc: text("TABLE ATTACH"), Tag: text("p1"), Deps: []int32{3, 2}},
+		{DumpID: 5, Desc: text("TRIGGER"), Tag: text("p t"), Deps: []int32{2, 1}, Defn: text("CREATE TRIGGER")},
+		{DumpID: 6, Desc: text("TRIGGER"), Tag: text("p1 t"), Deps: []int32{1, 3, 5, 3}, Defn: text("ALTER TABLE p1 DISABLE TRIGGER t")},
+	}}
+	for table, want := range map[string]string{
+		"p1": "TABLE p1\n",
+		"p":  "FUNCTION f()\nTABLE p\nTABLE p1\nTABLE ATTACH p1\nTRIGGER p t\nTRIGGER p1 t\n",
+	} {
+		got := toc.Select(func(e *archive.Entry) bool { return e.Is("TABLE") && e.Tag.S == table })
+		if sel := names(got.Entries); sel != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", table, sel, want)
+		}
+	}
+}
+
 func TestAppendList(t *testing.T) {
 	toc := readTOC(t, "pg15.dump")
 	e := find(t, toc, "TABLE", "users")
