@@ -63,6 +63,9 @@ func (s byteSource) ReadByte() (byte, error) {
 type decoder struct {
 	src source
 	err error
+
+	number [1 + intSize]byte // here, as arguments of an interface's methods are allocated
+	piece  []byte
 }
 
 func (d *decoder) fail(format string, args ...any) {
@@ -99,11 +102,10 @@ func (d *decoder) byte() byte {
 
 // int reads a sign and four bytes, the smallest first.
 func (d *decoder) int() int32 {
-	var p [1 + intSize]byte
-	d.bytes(p[:])
-	v, ok := decodeInt(p)
+	d.bytes(d.number[:])
+	v, ok := decodeInt(d.number)
 	if !ok {
-		d.fail("an integer is % x", p[:])
+		d.fail("an integer is % x", d.number[:])
 	}
 	return v
 }
@@ -128,18 +130,23 @@ func (d *decoder) text() Text {
 	}
 	if n < 0 {
 		d.fail("a string has %d bytes", n)
-	}
-	var p []byte
-	for n > 0 && d.err == nil {
-		k := min(n, pieceSize)
-		p = append(p, make([]byte, k)...)
-		d.bytes(p[len(p)-k:])
-		n -= k
-	}
-	if d.err != nil {
 		return Text{}
 	}
-	return Text{S: string(p)}
+	if n <= pieceSize {
+		if n > len(d.piece) {
+			d.piece = make([]byte, max(n, 1<<10))
+		}
+		d.bytes(d.piece[:n])
+		return Text{S: string(d.piece[:n])}
+	}
+	var long []byte
+	for n > 0 && d.err == nil {
+		k := min(n, pieceSize)
+		long = append(long, make([]byte, k)...)
+		d.bytes(long[len(long)-k:])
+		n -= k
+	}
+	return Text{S: string(long)}
 }
 
 // uint reads a number that is written in decimal digits.
