@@ -13,6 +13,7 @@ import (
 
 // program is a pg_restore that runs.
 type program struct {
+	ctx  context.Context
 	cmd  *exec.Cmd
 	errs head
 }
@@ -22,7 +23,7 @@ func (s *Server) start(ctx context.Context, stdin *os.File, args ...string) (*pr
 	if !s.KeepGoing {
 		args = append([]string{"--exit-on-error"}, args...)
 	}
-	p := &program{cmd: exec.CommandContext(ctx, s.Program, append(append([]string{}, s.Args...), args...)...)}
+	p := &program{ctx: ctx, cmd: exec.CommandContext(ctx, s.Program, append(append([]string{}, s.Args...), args...)...)}
 	p.cmd.Env, p.cmd.Stderr = s.Env, &p.errs
 	if stdin != nil {
 		p.cmd.Stdin = stdin
@@ -46,6 +47,9 @@ func (p *program) wait() error {
 	err := p.cmd.Wait()
 	if err == nil {
 		return nil
+	}
+	if p.ctx.Err() != nil { // it was stopped, whatever it says
+		return p.ctx.Err()
 	}
 	name := filepath.Base(p.cmd.Path)
 	if said := p.errs.String(); said != "" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -177,5 +178,37 @@ func TestServerStops(t *testing.T) {
 	r.Program = filepath.Join(t.TempDir(), "pg_restore")
 	if err := r.Restore(t.Context(), d); err == nil || !strings.Contains(err.Error(), "pg_restore") {
 		t.Errorf("without pg_restore: %v", err)
+	}
+}
+
+// A pg_restore that waits for the server ends with the context, too.
+func TestServerStopsWaiting(t *testing.T) {
+	s := pgtest.Shared(t)
+	_, d := awkward(t, s)
+	copied := s.NewDatabase(t, pgtest.Encoding("UTF8"), pgtest.Locale("C"))
+	lock := exec.Command(filepath.Join(s.BinDir(), "psql"), "-X", "-c", "BEGIN", "-c", "LOCK TABLE pg_namespace", "-c", "SELECT pg_sleep(1000)")
+	lock.Env = s.Env(copied)
+	if err := lock.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		lock.Process.Kill()
+		lock.Wait()
+		s.Exec("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+copied+"'")
+	}()
+	locks := func(granted string) string {
+		return s.Query("postgres", "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'pg_namespace'::regclass AND granted = "+granted)
+	}
+	for locks("true") != "t" {
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r := into(t, s, copied)
+	ended := make(chan error)
+	go func() { ended <- r.Restore(ctx, d) }()
+	for locks("false") != "t" {
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
 	}
 }
