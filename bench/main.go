@@ -105,6 +105,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	defer removeAll(c.tmpfs)
 
 	rep := &report{Date: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(), Runs: c.runs, Flags: args, Missing: c.missing}
+	if slices.ContainsFunc(c.workloads, func(w workload) bool { return w.name == "postgres" }) {
+		version, err := exec.CommandContext(ctx, "pg_dump", "--version").Output()
+		if err != nil {
+			return fmt.Errorf("%s: %w (apt-get install postgresql)", dumperName, err)
+		}
+		rep.Tools = append(rep.Tools, toolInfo{Name: dumperName, Version: strings.TrimSpace(string(version)) + ", to nowhere; pg_restore of a file made with -Fc"})
+	}
 	for _, t := range slices.Concat(c.tools, c.archivers) {
 		version, err := exec.CommandContext(ctx, t.program, t.version...).Output()
 		if err != nil {

@@ -159,6 +159,8 @@ func rowsOf(workload string) []row {
 		return forgetRows
 	case "prune":
 		return pruneRows
+	case "postgres":
+		return databaseRows
 	case "source":
 		return treeRows("later releases")
 	case "dump", "dump-stdin":

@@ -18,6 +18,7 @@ type target struct {
 	than     string  // the tool to compare with; "": the baseline
 	faster   float64 // at least so many times as fast
 	within   float64 // at most so many times as long
+	plus     float64 // and so many seconds more
 	size     float64 // at most this fraction of the size
 	limit    float64 // less than so many bytes
 	least    float64 // at least this, whatever the others do
@@ -44,6 +45,11 @@ var targets = slices.Concat([]target{
 	{workload: "forget", what: "forget", value: wallOf(stepForget), faster: 10},
 	{workload: "prune", what: "prune", value: wallOf(stepPrune), faster: 3},
 	{workload: "prune", what: "a snapshot's speed beside it", value: relativeSpeed, least: 0.5},
+	{workload: "postgres", what: "first snapshot, of pg_dump to nowhere", value: wallOf(stepFirst), than: dumperName, within: 1.2, plus: 2},
+	{workload: "postgres", what: "… 1 % of rows updated", value: wallOf(stepChanged), than: dumperName, within: 1.2, plus: 2},
+	{workload: "postgres", what: "… added", value: changedBytes, size: 1.0 / 12},
+	{workload: "postgres", what: "restore, of pg_restore", value: wallOf(stepRestore), than: dumperName, within: 1.15},
+	{workload: "postgres", what: "peak anonymous memory", value: peakAnon, limit: 200 << 20},
 })
 
 // memoryTargets are the same for all that is backed up and restored.
@@ -61,7 +67,12 @@ func (t target) judge(v, base float64) (demand, is string, ok bool) {
 	case t.faster > 0:
 		return fmt.Sprintf("≥ %.1f×", t.faster), fmt.Sprintf("%.2f×", base/v), base/v >= t.faster
 	case t.within > 0:
-		return fmt.Sprintf("≤ %.1f×", t.within), fmt.Sprintf("%.2f×", v/base), v/base <= t.within
+		demand, is := fmt.Sprintf("≤ %.3g×", t.within), fmt.Sprintf("%.2f×", v/base)
+		if t.plus > 0 {
+			demand += fmt.Sprintf(" and %.0f s", t.plus)
+			is = fmt.Sprintf("%.2f s of %.2f s", v, base*t.within+t.plus)
+		}
+		return demand, is, v <= base*t.within+t.plus
 	case t.size > 0:
 		return fmt.Sprintf("≤ %.3g %%", 100*t.size), fmt.Sprintf("%.1f %%", 100*v/base), v/base <= t.size
 	case t.least > 0:

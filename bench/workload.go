@@ -41,7 +41,7 @@ type workload struct {
 	run func(ctx context.Context, c *config, log io.Writer) (*workloadResult, error)
 }
 
-var workloadNames = []string{"tree", "small", "source", "dump", "dump-stdin", "vm", "random", "forget", "prune"}
+var workloadNames = []string{"tree", "small", "source", "dump", "dump-stdin", "vm", "random", "forget", "prune", "postgres"}
 
 // newWorkload returns the workload of a name; the scale divides its size.
 func newWorkload(name string, scale int64) (workload, error) {
@@ -68,6 +68,10 @@ func newWorkload(name string, scale int64) (workload, error) {
 		n := int(10_000 / scale)
 		w.run = func(ctx context.Context, c *config, log io.Writer) (*workloadResult, error) {
 			return c.runForget(ctx, n, log)
+		}
+	case "postgres":
+		w.run = func(ctx context.Context, c *config, log io.Writer) (*workloadResult, error) {
+			return c.runDatabase(ctx, 240e6/scale, log)
 		}
 	case "prune":
 		files := int(50_000 / scale)
