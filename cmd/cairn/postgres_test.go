@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,5 +193,48 @@ func TestDatabaseUsage(t *testing.T) {
 		if strings.Contains(r.out+r.err, "secret") {
 			t.Errorf("%q: the password is shown:\n%s", args, r.err)
 		}
+	}
+}
+
+// Damage to what is stored of a database is damage, whatever is asked for: nothing half is taken for whole.
+func TestDatabaseDamaged(t *testing.T) {
+	s, w := pgtest.Shared(t), newWorld(t)
+	db := s.NewDatabase(t)
+	s.Exec(db, shopSQL+"CREATE TABLE big AS SELECT i, md5(i::text) FROM generate_series(1, 30000) i")
+	w.ok("snapshot", s.URL(db), "--pg-bin", s.BinDir())
+	packs, err := filepath.Glob(filepath.Join(w.repo, "data", "*", "*"))
+	if err != nil || len(packs) == 0 {
+		t.Fatalf("packs: %q, %v", packs, err)
+	}
+	for _, name := range packs {
+		if info, err := os.Stat(name); err != nil || info.Size() < 100<<10 {
+			continue // not that of the large table
+		}
+		p := []byte(read(t, name))
+		p[len(p)/2] ^= 1
+		if err := errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, p, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(w.path("cache")); err != nil {
+		t.Fatal(err)
+	}
+	to, file := s.NewDatabase(t), w.path("x.dump")
+	if r := w.want(statusDamage, "restore", "latest", "--to", s.URL(to), "--pg-bin", s.BinDir()); !strings.Contains(r.err, "not there: the rows of public.big") {
+		t.Errorf("restore:\n%s", r.err)
+	}
+	if n := s.Query(to, "SELECT count(*) FROM big"); n != "0" {
+		t.Errorf("half of a table is there: %s rows", n)
+	}
+	w.want(statusDamage, "restore", "latest", "--dump", file)
+	w.want(statusDamage, "restore", "latest", "--dump", w.path("x.sql"), "--dump-format", "sql", "--pg-bin", s.BinDir())
+	for _, name := range []string{file, w.path("x.sql")} {
+		if _, err := os.Stat(name); err == nil {
+			t.Errorf("%s is there, and not whole", name)
+		}
+	}
+	w.want(statusDamage, "cat", "--csv", "latest:postgres/"+db+"/public.big")
+	if r := w.want(statusDamage, "check", "--semantic"); !strings.Contains(r.err, "public.big") {
+		t.Errorf("check:\n%s", r.err)
 	}
 }

@@ -400,7 +400,8 @@ func (p *program) dumpTo(c *cli.Context, name string, write func(io.Writer) erro
 	if err != nil {
 		return err
 	}
-	return finish(write(w))
+	err = write(w)
+	return errors.Join(err, finish(err))
 }
 
 // dumpSQL has pg_restore make SQL of the archive.
