@@ -74,7 +74,7 @@ func hasPassword(s string) bool {
 	}
 	for key := range u.Query() {
 		key = strings.ToLower(key)
-		if strings.Contains(key, "pass") || strings.Contains(key, "secret") {
+		if strings.Contains(key, "pass") && key != "passfile" || strings.Contains(key, "secret") {
 			return true
 		}
 	}

@@ -76,6 +76,18 @@ func TestCapture(t *testing.T) {
 	}
 }
 
+// A database may have any name.
+func TestDatabaseNames(t *testing.T) {
+	w := newWorld(t, pgtest.Shared(t))
+	for _, db := range []string{"host=nowhere", "postgres://nowhere/x", `it's a "b\c"/%`, "..", " "} {
+		w.server.CreateDatabase(t, db)
+		d := w.take(db, capture.Options{Globals: true}).database()
+		if string(d.Record.Database.Name) != db || d.Record.Globals != postgres.GlobalsWhole {
+			t.Errorf("%q is recorded as %q, globals %s", db, d.Record.Database.Name, d.Record.Globals)
+		}
+	}
+}
+
 // Nothing that is committed after the snapshot is taken, and everything before, in whatever
 // table and over whichever connection.
 func TestSnapshotIsOne(t *testing.T) {

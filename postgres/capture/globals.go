@@ -17,7 +17,7 @@ func (r *run) globals(ctx context.Context) error {
 	if !r.o.Globals {
 		return nil
 	}
-	args := []string{"--globals-only", "--no-password", "--database=" + r.name}
+	args := []string{"--globals-only", "--no-password", "--database=" + connectionString(r.name)}
 	r.record.Globals = postgres.GlobalsWhole
 	if !r.session.facts.canPasswords {
 		r.record.Globals = postgres.GlobalsNoPasswords
@@ -35,6 +35,11 @@ func (r *run) globals(ctx context.Context) error {
 		return err
 	}
 	return r.file(postgres.GlobalsFile, sql)
+}
+
+// connectionString names a database such that no name is taken for something else.
+func connectionString(db string) string {
+	return "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(db) + "'"
 }
 
 // unrestricted leaves out the lines \restrict and \unrestrict with a random word that pg_dump and pg_dumpall write

@@ -35,8 +35,8 @@ type facts struct {
 	canPasswords  bool // the user may read those of roles
 }
 
-// oldest is the first version whose snapshots can be exported.
-const oldest = 90200
+// oldest is the first version that understands what is asked of it here.
+const oldest = 90300
 
 // prelude are the settings that rows depend on, those of pg_dump: what a table has as text
 // must not hang on who reads it.
@@ -50,12 +50,14 @@ var prelude = []string{
 	"SELECT pg_catalog.set_config('search_path', '', false)",
 	"SET row_security = off",
 	"SET idle_in_transaction_session_timeout = 0",
+	"SET transaction_timeout = 0",
 }
 
 // settings since versions.
 var preludeSince = map[string]int{
 	"SET row_security = off":                      90500,
 	"SET idle_in_transaction_session_timeout = 0": 90600,
+	"SET transaction_timeout = 0":                 170000,
 }
 
 // open connects to the database such that rows are read as pg_dump reads them.
@@ -76,7 +78,7 @@ func prepare(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("the version of the server: %w", err)
 	}
 	if version < oldest {
-		return fmt.Errorf("the server is of version %s; cairn needs 9.2 or later", show(ctx, conn, "server_version"))
+		return fmt.Errorf("the server is of version %s; cairn needs 9.3 or later", show(ctx, conn, "server_version"))
 	}
 	set := append([]string{"SET client_encoding = " + pgx.Identifier{show(ctx, conn, "server_encoding")}.Sanitize()}, prelude...)
 	for _, s := range set {

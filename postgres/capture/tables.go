@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,8 @@ type table struct {
 	condition string   // WHERE ..., of an extension's table whose own rows are not wanted
 	order     []string // columns as in SQL; empty: as they come
 	key       key
-	pages     int64
+	pages     int64 // of the table's file, of 8 KiB
+	size      int64 // in bytes, with what stands outside of rows
 }
 
 // tables reads the rows of all tables of the archive.
@@ -40,7 +42,7 @@ func (r *run) tables(ctx context.Context, toc *archive.TOC) error {
 	r.choose(all)
 	// The largest ones first, or the last to be read would be read alone.
 	queue := slices.Clone(all)
-	slices.SortStableFunc(queue, func(a, b *table) int { return int(min(max(b.pages-a.pages, -1), 1)) })
+	slices.SortStableFunc(queue, func(a, b *table) int { return cmp.Compare(b.size, a.size) })
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
 	for range min(r.o.Parallel, len(queue)) {
@@ -188,7 +190,7 @@ func (r *run) list(ctx context.Context, toc *archive.TOC) ([]*table, error) {
 func (r *run) names(ctx context.Context, tables map[uint32]*table) error {
 	utf8 := r.session.utf8
 	rows, err := r.session.conn.Query(ctx, `
-		SELECT c.oid, `+utf8("n.nspname")+`, `+utf8("c.relname")+`, pg_catalog.pg_relation_size(c.oid) / 8192
+		SELECT c.oid, `+utf8("n.nspname")+`, `+utf8("c.relname")+`, pg_catalog.pg_relation_size(c.oid) / 8192, pg_catalog.pg_table_size(c.oid)
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.oid = ANY ($1)`, oidsOf(tables))
 	if err != nil {
@@ -196,10 +198,10 @@ func (r *run) names(ctx context.Context, tables map[uint32]*table) error {
 	}
 	var oid uint32
 	var schema, name []byte
-	var pages int64
-	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &pages}, func() error {
+	var pages, size int64
+	_, err = pgx.ForEachRow(rows, []any{&oid, &schema, &name, &pages, &size}, func() error {
 		t := tables[oid]
-		t.Schema, t.Name, t.pages = postgres.Name(schema), postgres.Name(name), pages
+		t.Schema, t.Name, t.pages, t.size = postgres.Name(schema), postgres.Name(name), pages, size
 		t.File = postgres.TableFile(string(schema), string(name))
 		return nil
 	})
