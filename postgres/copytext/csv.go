@@ -109,7 +109,7 @@ func (c *CSVWriter) convert(row []byte) {
 // appendCSV appends a value that is not NULL. It is quoted if it would be read as
 // another one otherwise: also where it alone on a line would be the end of COPY's data.
 func appendCSV(b, text []byte, alone bool) []byte {
-	if len(text) > 0 && bytes.IndexAny(text, "\",\n\r") < 0 && !(alone && string(text) == end) {
+	if len(text) > 0 && !bytes.ContainsAny(text, "\",\n\r") && !(alone && string(text) == end) {
 		return append(b, text...)
 	}
 	b = append(b, '"')

@@ -24,7 +24,7 @@ func (s *Server) start(ctx context.Context, stdin *os.File, args ...string) (*pr
 		args = append([]string{"--exit-on-error"}, args...)
 	}
 	p := &program{ctx: ctx, cmd: exec.CommandContext(ctx, s.Program, append(append([]string{}, s.Args...), args...)...)}
-	p.cmd.Env, p.cmd.Stderr = s.Env, &p.errs
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = s.Env, s.out, &p.errs
 	if stdin != nil {
 		p.cmd.Stdin = stdin
 	}

@@ -123,6 +123,33 @@ func TestCustom(t *testing.T) {
 	}
 }
 
+func TestSQL(t *testing.T) {
+	s := pgtest.Shared(t)
+	db, d := awkward(t, s)
+	program := filepath.Join(s.BinDir(), "pg_restore")
+	var sql bytes.Buffer
+	if err := d.SQL(t.Context(), program, []string{"--no-owner"}, &sql); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(sql.String(), "OWNER TO") {
+		t.Error("pg_restore did not get its option")
+	}
+	copied := s.NewDatabase(t, pgtest.Encoding("UTF8"), pgtest.Locale("C"))
+	client(t, s, copied, sql.Bytes(), "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1")
+	if got, want := plain(t, s, copied), plain(t, s, db); got != want {
+		t.Errorf("another database:\n%s\nwant\n%s", got, want)
+	}
+
+	if err := d.SQL(t.Context(), program, []string{"--no-such-option"}, io.Discard); err == nil || !strings.Contains(err.Error(), "no-such-option") {
+		t.Errorf("an option that is none: %v", err)
+	}
+	broken := errors.New("broken")
+	d.Open = func(context.Context, archive.Item) (io.Reader, error) { return nil, broken }
+	if err := d.SQL(t.Context(), program, nil, io.Discard); !errors.Is(err, broken) {
+		t.Errorf("contents that can't be read: %v", err)
+	}
+}
+
 // A directory has the files that pg_dump makes, with the same contents.
 func TestDirectory(t *testing.T) {
 	s := pgtest.Shared(t)

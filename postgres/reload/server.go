@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -43,6 +44,8 @@ type Server struct {
 	// Loaded, if not nil, hears of contents that are in the database for good. It is called by one
 	// goroutine at a time.
 	Loaded func([]archive.Item)
+
+	out io.Writer // of what programs write to their standard output; nil is nowhere
 }
 
 // Restore restores a database: first definitions, then contents, several at once, then
