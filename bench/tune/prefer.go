@@ -78,5 +78,6 @@ func combine(results []Result, a Axes, p Preference) Setting {
 		Chunker:     along(func(s Setting) bool { return s.Chunker != base.Chunker }).Chunker,
 		ChunkSize:   along(func(s Setting) bool { return s.ChunkSize != base.ChunkSize }).ChunkSize,
 		Compression: along(func(s Setting) bool { return s.Compression != base.Compression }).Compression,
+		Deltas:      along(func(s Setting) bool { return s.Deltas != base.Deltas }).Deltas,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,9 +34,20 @@ type Sample struct {
 	Taken int64 // bytes that are read
 	Whole bool  // all of it
 
+	versions []version // at least one, in the order of the paths
+}
+
+// version is what is read of one of the paths, or of all of them if they are too many to be versions of
+// the same.
+type version struct {
+	root  string   // the path, if it is the only one; a directory unless all of it is in large
 	paths []string // for ingest
 	large []part
 }
+
+// maxVersions is the number of paths up to which each is taken for a version of the same: what people
+// keep of a dump by hand. Of more, as of /srv/*, each is something else.
+const maxVersions = 8
 
 // part is what is read of a large file.
 type part struct {
@@ -65,20 +77,83 @@ func take(ctx context.Context, paths []string, budget int64, o Observer) (Sample
 	if s.Bytes == 0 {
 		return s, fmt.Errorf("%w in %s", ErrNothing, strings.Join(paths, ", "))
 	}
+	roots := [][]string{paths}
+	if len(paths) <= maxVersions {
+		roots = slices.Collect(slices.Chunk(paths, 1))
+	}
 	if budget <= 0 || s.Bytes <= budget {
-		s.paths, s.Taken, s.Whole = paths, s.Bytes, true
+		for _, r := range roots {
+			v, err := wholeVersion(r)
+			if err != nil {
+				return s, err
+			}
+			s.versions = append(s.versions, v)
+		}
+		s.Taken, s.Whole = s.Bytes, true
 		return s, nil
 	}
 	part := even{part: min(float64(budget)/float64(s.Bytes), maxFiles/float64(s.Files))}
-	c := chooser{sample: &s, windows: part, units: part}
-	if err := walk(ctx, paths, func(string, error) {}, c.file); err != nil {
-		return s, err
+	for _, r := range roots {
+		// Each begins to choose anew, so that of versions of the same the same parts are taken.
+		c := chooser{sample: &s, version: new(version), windows: part, units: part}
+		if len(r) == 1 {
+			c.root = r[0]
+		}
+		if err := walk(ctx, r, func(string, error) {}, c.file); err != nil {
+			return s, err
+		}
+		c.endUnit()
+		if c.paths != nil || c.version.large != nil {
+			s.versions = append(s.versions, *c.version)
+		}
 	}
-	c.endUnit()
 	if s.Taken == 0 {
 		return s, fmt.Errorf("%w: the files vanished", ErrNothing)
 	}
 	return s, nil
+}
+
+// wholeVersion is all of some paths. A single file is read as a stream, which has no name of its own.
+func wholeVersion(paths []string) (version, error) {
+	if len(paths) > 1 {
+		return version{paths: paths}, nil
+	}
+	info, err := os.Stat(paths[0])
+	if err != nil {
+		return version{}, unreadable(paths[0], err)
+	}
+	if info.Mode().IsRegular() {
+		return version{root: paths[0], large: []part{{paths[0], []window{{0, info.Size()}}}}}, nil
+	}
+	return version{root: paths[0], paths: paths}, nil
+}
+
+// through returns the paths as they are reached through a link to the root, so that every version has its
+// files in the same place.
+func (v version) through(link string) ([]string, error) {
+	if v.root == "" || len(v.paths) == 0 {
+		return v.paths, nil
+	}
+	os.Remove(link) // that of the version before
+	if err := os.Symlink(v.root, link); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range v.paths {
+		if p != v.root {
+			out = append(out, filepath.Join(link, strings.TrimPrefix(p, v.root)))
+			continue
+		}
+		// A link that is named itself is taken as one: what is in its directory is named.
+		entries, err := os.ReadDir(v.root)
+		if err != nil {
+			return nil, unreadable(v.root, err)
+		}
+		for _, e := range entries {
+			out = append(out, filepath.Join(link, e.Name()))
+		}
+	}
+	return out, nil
 }
 
 // resolve follows the paths to where files are, and says why one can't be read.
@@ -191,7 +266,8 @@ func (e *even) takes(n int64) bool {
 // chooser chooses of files that go by. It keeps two accounts: or else one window of a large
 // file would stand for very many small ones.
 type chooser struct {
-	sample         *Sample
+	sample *Sample
+	*version
 	windows, units even
 
 	dir   string
@@ -214,7 +290,7 @@ func (c *chooser) file(path string, size int64) {
 
 func (c *chooser) endUnit() {
 	if c.units.takes(c.size) {
-		c.sample.paths = append(c.sample.paths, c.files...)
+		c.paths = append(c.paths, c.files...)
 		c.sample.Taken += c.size
 	}
 	c.files, c.size = c.files[:0], 0
@@ -230,14 +306,14 @@ func (c *chooser) large(path string, size int64) {
 		}
 	}
 	if p.windows != nil {
-		c.sample.large = append(c.sample.large, p)
+		c.version.large = append(c.version.large, p)
 	}
 }
 
 // open returns the parts of large files as streams, and what closes them.
-func (s Sample) open(ctx context.Context) (streams []ingest.Stream, closeAll func()) {
+func (v version) open(ctx context.Context) (streams []ingest.Stream, closeAll func()) {
 	var open []*partReader
-	for i, p := range s.large {
+	for i, p := range v.large {
 		r := &partReader{ctx: ctx, part: p}
 		open = append(open, r)
 		streams = append(streams, ingest.Stream{Name: strconv.Itoa(i), Reader: r})
@@ -317,7 +393,20 @@ func (s Sample) read(ctx context.Context, o Options) (time.Duration, error) {
 			}
 		}
 	}
-	err := walk(ctx, s.paths, func(string, error) {}, func(path string, _ int64) {
+	for _, v := range s.versions {
+		if err := v.read(ctx, o, drain); err != nil {
+			return 0, err
+		}
+	}
+	if done == 0 && ctx.Err() == nil {
+		return 0, fmt.Errorf("%w that can be read", ErrNothing)
+	}
+	return o.Now().Sub(start), ctx.Err()
+}
+
+// read reads a version.
+func (v version) read(ctx context.Context, o Options, drain func(path string, r io.Reader) error) error {
+	err := walk(ctx, v.paths, func(string, error) {}, func(path string, _ int64) {
 		f, err := os.Open(path)
 		if err != nil {
 			o.Observer.problem(path, err)
@@ -327,17 +416,14 @@ func (s Sample) read(ctx context.Context, o Options) (time.Duration, error) {
 		drain(path, f) // which only the end of ctx stops, and then walk as well
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	streams, closeAll := s.open(ctx)
+	streams, closeAll := v.open(ctx)
 	defer closeAll()
 	for i, st := range streams {
-		if err := drain(s.large[i].path, st.Reader); err != nil {
-			return 0, err
+		if err := drain(v.large[i].path, st.Reader); err != nil {
+			return err
 		}
 	}
-	if done == 0 && ctx.Err() == nil {
-		return 0, fmt.Errorf("%w that can be read", ErrNothing)
-	}
-	return o.Now().Sub(start), ctx.Err()
+	return nil
 }

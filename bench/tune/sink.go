@@ -2,8 +2,13 @@ package tune
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"iter"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -12,15 +17,47 @@ import (
 	"github.com/cairn-backup/cairn/backend/mem"
 )
 
-// sink is a storage that keeps of packs only their sizes, so that memory does not grow
+// sink is a storage that keeps of packs only their sizes, so that neither memory nor disk grows
 // with what is measured. All else is kept in memory. A snapshot without a parent never
-// reads a pack.
+// reads a pack, but for the bases of deltas: where there may be some, packs are files.
 type sink struct {
 	*mem.Mem
 	now func() time.Time
+	dir string // of packs; empty: they are dropped
 
 	mu    sync.Mutex
 	packs map[string]backend.Info
+}
+
+// file is where a pack is.
+func (s *sink) file(name string) string {
+	return filepath.Join(s.dir, strings.ReplaceAll(name, "/", "-"))
+}
+
+// Open implements backend.Interface.
+func (s *sink) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if s.dir == "" || !isPack(name) {
+		return s.Mem.Open(ctx, name)
+	}
+	f, err := os.Open(s.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.Mem.Open(ctx, name) // which says it as a storage does
+	}
+	return f, err
+}
+
+// ReadAt implements backend.Interface.
+func (s *sink) ReadAt(ctx context.Context, name string, p []byte, off int64) error {
+	if s.dir == "" || !isPack(name) {
+		return s.Mem.ReadAt(ctx, name, p, off)
+	}
+	f, err := os.Open(s.file(name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.ReadAt(p, off)
+	return err
 }
 
 func newSink(now func() time.Time) *sink {
@@ -68,21 +105,32 @@ func (s *sink) List(ctx context.Context, prefix string) iter.Seq2[backend.Info, 
 
 // Stage implements backend.Stager.
 func (s *sink) Stage(ctx context.Context) (backend.Staged, error) {
-	return &dropped{sink: s}, ctx.Err()
+	p := &stagedPack{sink: s, Writer: io.Discard}
+	if s.dir != "" {
+		f, err := os.CreateTemp(s.dir, "pack-")
+		if err != nil {
+			return nil, err
+		}
+		p.file, p.Writer = f, f
+	}
+	return p, ctx.Err()
 }
 
-// dropped is an object of which only the size is known.
-type dropped struct {
+// stagedPack is a pack on its way.
+type stagedPack struct {
+	io.Writer
 	sink *sink
+	file *os.File // nil: only the size is known
 	size int64
 }
 
-func (d *dropped) Write(p []byte) (int, error) {
-	d.size += int64(len(p))
-	return len(p), nil
+func (d *stagedPack) Write(p []byte) (int, error) {
+	n, err := d.Writer.Write(p)
+	d.size += int64(n)
+	return n, err
 }
 
-func (d *dropped) Commit(ctx context.Context, name string) error {
+func (d *stagedPack) Commit(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -90,12 +138,22 @@ func (d *dropped) Commit(ctx context.Context, name string) error {
 		return fmt.Errorf("%s is no pack, and would be lost", name)
 	}
 	s := d.sink
+	if d.file != nil {
+		if err := errors.Join(d.file.Close(), os.Rename(d.file.Name(), s.file(name))); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.packs[name] = backend.Info{Name: name, Size: d.size, Modified: s.now()}
 	return nil
 }
 
-func (d *dropped) Abort() error { return nil }
+func (d *stagedPack) Abort() error {
+	if d.file == nil {
+		return nil
+	}
+	return errors.Join(d.file.Close(), os.Remove(d.file.Name()))
+}
 
 var _ backend.Full = (*sink)(nil)

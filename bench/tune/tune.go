@@ -1,11 +1,12 @@
 // Package tune measures, on the data of who asks, what a repository's settings cost and
-// gain: the way of cutting, the size of chunks, the level of compression. It also
+// gain: the way of cutting, the size of chunks, the level of compression, deltas. It also
 // measures the single steps of the data path (Primitives) and a storage (Storage).
 //
 // A measurement is a real snapshot, by package ingest into a repository made for it, of
 // which the storage keeps nothing but what the run itself reads again. So what is
 // measured is what a snapshot does: walk, read, cut, hash, look up, compress, seal, hash
-// the pack.
+// the pack. Several paths are taken for versions of the same, and each becomes a snapshot, in
+// their order: differences are made to chunks of snapshots that are there already, as in life.
 package tune
 
 import (
@@ -27,17 +28,18 @@ import (
 // again. It shows what content-defined cuts cost and gain.
 const Fixed chunk.Algorithm = 0
 
-// A Setting is what is chosen when a repository is made.
+// A Setting is what is chosen when a repository is made, or for a snapshot.
 type Setting struct {
 	Chunker     chunk.Algorithm // or Fixed
 	ChunkSize   int             // the average, in bytes
 	Compression pack.Compression
+	Deltas      bool // chunks are stored as differences to others, which is for each snapshot to choose
 }
 
 // Default is the setting that a repository has if nothing else is asked for.
 func Default() Setting {
 	p := chunk.DefaultParams()
-	return Setting{p.Algorithm, p.Avg, pack.Fastest}
+	return Setting{p.Algorithm, p.Avg, pack.Fastest, true}
 }
 
 // Offered reports whether a repository can have the setting.
@@ -95,6 +97,7 @@ type Axes struct {
 	Chunkers   []chunk.Algorithm
 	ChunkSizes []int
 	Levels     []pack.Compression
+	Deltas     []bool // of use only if there are several versions, see Sample
 }
 
 // DefaultAxes returns what is tried if nothing else is asked for.
@@ -103,6 +106,7 @@ func DefaultAxes() Axes {
 		Chunkers:   []chunk.Algorithm{chunk.FastCDC, chunk.Rabin, Fixed},
 		ChunkSizes: []int{256 << 10, 512 << 10, 1 << 20, 2 << 20, 4 << 20},
 		Levels:     []pack.Compression{pack.Fastest, pack.Default, pack.Better},
+		Deltas:     []bool{true, false},
 	}
 }
 
@@ -110,7 +114,7 @@ func DefaultAxes() Axes {
 // them, and else the first.
 func (a Axes) base() Setting {
 	s := Default()
-	return Setting{among(a.Chunkers, s.Chunker), among(a.ChunkSizes, s.ChunkSize), among(a.Levels, s.Compression)}
+	return Setting{among(a.Chunkers, s.Chunker), among(a.ChunkSizes, s.ChunkSize), among(a.Levels, s.Compression), among(a.Deltas, s.Deltas)}
 }
 
 func among[T comparable](all []T, want T) T {
@@ -124,21 +128,41 @@ func among[T comparable](all []T, want T) T {
 func (a Axes) lines() []Setting {
 	base := a.base()
 	settings := []Setting{base}
-	add := func(s Setting) {
-		if s != base {
+	add := func(change func(*Setting)) {
+		s := base
+		if change(&s); s != base {
 			settings = append(settings, s)
 		}
 	}
 	for _, v := range a.Chunkers {
-		add(Setting{v, base.ChunkSize, base.Compression})
+		add(func(s *Setting) { s.Chunker = v })
 	}
 	for _, v := range a.ChunkSizes {
-		add(Setting{base.Chunker, v, base.Compression})
+		add(func(s *Setting) { s.ChunkSize = v })
 	}
 	for _, v := range a.Levels {
-		add(Setting{base.Chunker, base.ChunkSize, v})
+		add(func(s *Setting) { s.Compression = v })
+	}
+	for _, v := range a.Deltas {
+		add(func(s *Setting) { s.Deltas = v })
 	}
 	return settings
+}
+
+// validate reports what is wrong with the values.
+func (a Axes) validate() error {
+	if len(a.Chunkers) == 0 || len(a.ChunkSizes) == 0 || len(a.Levels) == 0 || len(a.Deltas) == 0 {
+		return errors.New("there must be a value of each kind to try")
+	}
+	for _, s := range a.all() {
+		if err := s.Validate(); err != nil {
+			return err
+		}
+	}
+	if !slices.ContainsFunc(a.Chunkers, func(c chunk.Algorithm) bool { return c != Fixed }) {
+		return errors.New("chunks of fixed size are for comparison only: no repository offers them; add fastcdc or rabin")
+	}
+	return nil
 }
 
 // all are all combinations.
@@ -147,7 +171,9 @@ func (a Axes) all() []Setting {
 	for _, c := range a.Chunkers {
 		for _, n := range a.ChunkSizes {
 			for _, l := range a.Levels {
-				settings = append(settings, Setting{c, n, l})
+				for _, d := range a.Deltas {
+					settings = append(settings, Setting{c, n, l, d})
+				}
 			}
 		}
 	}
@@ -213,21 +239,19 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Random == nil {
 		o.Random = rand.Reader
 	}
-	settings := o.Axes.lines()
-	if o.All {
-		settings = o.Axes.all()
-	}
-	for _, s := range settings {
-		if err := s.Validate(); err != nil {
-			return nil, err
-		}
-	}
-	if !slices.ContainsFunc(settings, Setting.Offered) {
-		return nil, errors.New("chunks of fixed size are for comparison only: no repository offers them; add fastcdc or rabin")
+	if err := o.Axes.validate(); err != nil {
+		return nil, err
 	}
 	sample, err := take(ctx, o.Paths, o.Budget, o.Observer)
 	if err != nil {
 		return nil, err
+	}
+	if len(sample.versions) == 1 { // there is nothing to store differences to
+		o.Axes.Deltas = []bool{o.Axes.base().Deltas}
+	}
+	settings := o.Axes.lines()
+	if o.All {
+		settings = o.Axes.all()
 	}
 	o.Observer.sample(sample)
 	r := &Report{Sample: sample}
@@ -290,7 +314,11 @@ func ParseChunker(name string) (chunk.Algorithm, error) {
 }
 
 func (s Setting) String() string {
-	return fmt.Sprintf("%s, %d KiB, %s", ChunkerName(s.Chunker), s.ChunkSize>>10, s.Compression)
+	text := fmt.Sprintf("%s, %d KiB, %s", ChunkerName(s.Chunker), s.ChunkSize>>10, s.Compression)
+	if !s.Deltas {
+		text += ", without deltas"
+	}
+	return text
 }
 
 func (o Observer) sample(s Sample) {

@@ -41,7 +41,7 @@ func run(t testing.TB, o Options) *Report {
 	return r
 }
 
-var oneSetting = Axes{[]chunk.Algorithm{chunk.FastCDC}, []int{256 << 10}, []pack.Compression{pack.Fastest}}
+var oneSetting = Axes{[]chunk.Algorithm{chunk.FastCDC}, []int{256 << 10}, []pack.Compression{pack.Fastest}, []bool{true}}
 
 // sameSecrets makes repositories that cut alike in each run.
 type sameSecrets struct {
@@ -68,7 +68,7 @@ func TestRunSeesWhatCuttingIsGoodFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	axes := Axes{
-		[]chunk.Algorithm{chunk.FastCDC, chunk.FastCDCPRF, chunk.Rabin, Fixed}, []int{128 << 10, 1 << 20}, []pack.Compression{pack.Fastest},
+		[]chunk.Algorithm{chunk.FastCDC, chunk.FastCDCPRF, chunk.Rabin, Fixed}, []int{128 << 10, 1 << 20}, []pack.Compression{pack.Fastest}, []bool{true, false},
 	}
 	var began []Setting
 	var seen int
@@ -175,11 +175,11 @@ func TestReadTellsOfUnreadableFiles(t *testing.T) {
 		}
 		lost = append(lost, path)
 	}}}
-	s := Sample{paths: []string{path}, large: []part{{path + "x", []window{{0, 1}}}}}
+	s := Sample{versions: []version{{"", []string{path}, []part{{path + "x", []window{{0, 1}}}}}}}
 	if _, err := s.read(t.Context(), o); err != nil || !slices.Equal(lost, []string{path + "x"}) {
 		t.Errorf("lost %q, %v", lost, err)
 	}
-	s.paths = nil
+	s.versions[0].paths = nil
 	if _, err := s.read(t.Context(), o); !errors.Is(err, ErrNothing) {
 		t.Errorf("where nothing can be read: %v", err)
 	}
@@ -228,11 +228,12 @@ func TestSampleIsSpreadEvenly(t *testing.T) {
 		if s.Taken < bytes/part-windowSize || s.Taken > bytes/part+windowSize {
 			t.Errorf("%d bytes are taken, not about %d", s.Taken, bytes/part)
 		}
-		if n := int64(len(s.paths)); n < 320/part/2 || n > 320/part*2 {
+		if n := int64(len(s.versions[0].paths)); n < 320/part/2 || n > 320/part*2 {
 			t.Errorf("%d of 320 small files are taken", n)
 		}
-		if len(s.large) != 1 || s.large[0].windows[0].off > 1<<30/4 || s.large[0].windows[len(s.large[0].windows)-1].off < 1<<30/4*3 {
-			t.Errorf("the windows are %v", s.large)
+		large := s.versions[0].large
+		if len(large) != 1 || large[0].windows[0].off > 1<<30/4 || large[0].windows[len(large[0].windows)-1].off < 1<<30/4*3 {
+			t.Errorf("the windows are %v", large)
 		}
 	}
 }
@@ -273,7 +274,7 @@ func TestOutermost(t *testing.T) {
 
 func TestPreference(t *testing.T) {
 	result := func(c chunk.Algorithm, size int, l pack.Compression, stored int64, wall time.Duration) Result {
-		return Result{Setting: Setting{c, size, l}, Bytes: 1000, Unique: 500, Stored: stored, Wall: wall}
+		return Result{Setting: Setting{c, size, l, true}, Bytes: 1000, Unique: 500, Stored: stored, Wall: wall}
 	}
 	usual := result(chunk.FastCDC, 1<<20, pack.Fastest, 300, 10)
 	slow := result(chunk.FastCDC, 1<<20, pack.Better, 200, 30)
@@ -301,7 +302,7 @@ func TestPreference(t *testing.T) {
 		}
 	}
 	axes := DefaultAxes()
-	if got := combine([]Result{usual, slow, middle, large, rabin, quick}, axes, Size); got != (Setting{chunk.FastCDC, 4 << 20, pack.Better}) {
+	if got := combine([]Result{usual, slow, middle, large, rabin, quick}, axes, Size); got != (Setting{chunk.FastCDC, 4 << 20, pack.Better, true}) {
 		t.Errorf("the best together are %s", got)
 	}
 	for _, p := range []Preference{Balance, Speed, Size} {

@@ -21,7 +21,8 @@ func (p *program) benchCommand() *cli.Command {
 		ArgsUsage: "PATH...",
 		Description: "Makes a snapshot of the paths with each of several settings, storing nothing, and\n" +
 			"recommends one for cairn init. Give two versions of the same (two dumps, two days\n" +
-			"of a folder) to see what deduplication will do later. Chunks of fixed size are\n" +
+			"of a folder), the older first, to see what deduplication and deltas will do later: each\n" +
+			"of up to eight paths becomes a snapshot, in their order. Chunks of fixed size are\n" +
 			"measured for comparison; no repository has them.",
 		Subcommands: []*cli.Command{p.benchPrimitivesCommand(), p.benchRepoCommand()},
 		Flags: []cli.Flag{
@@ -29,6 +30,7 @@ func (p *program) benchCommand() *cli.Command {
 			&cli.StringFlag{Name: "chunker", Value: "fastcdc,rabin,fixed", Usage: "`ALGORITHMS` to try: fastcdc, fastcdc-prf, rabin, fixed"},
 			&cli.StringFlag{Name: "chunk-size", Value: "256KiB,512KiB,1MiB,2MiB,4MiB", Usage: "average `SIZES` of chunks to try"},
 			&cli.StringFlag{Name: "compression", Value: "fastest,default,better", Usage: "`LEVELS` to try"},
+			&cli.StringFlag{Name: "deltas", Value: "on,off", Usage: "store chunks as differences to others: `WHAT` to try, on or off; with two to eight paths only"},
 			&cli.BoolFlag{Name: "all", Usage: "try each combination, and not one value after the other"},
 			&cli.StringFlag{Name: "prefer", Value: "balance", Usage: "`WHAT` counts more: speed, size, or the balance of both"},
 		},
@@ -96,8 +98,19 @@ func benchOptions(c *cli.Context) (*tune.Options, error) {
 		return nil, err
 	}
 	o.Axes.Levels, err = listOption(c, "compression", pack.ParseCompression)
+	if err != nil {
+		return nil, err
+	}
+	o.Axes.Deltas, err = listOption(c, "deltas", func(s string) (bool, error) {
+		if s != onOff[true] && s != onOff[false] {
+			return false, fmt.Errorf("%q: want on or off", s)
+		}
+		return s == onOff[true], nil
+	})
 	return o, err
 }
+
+var onOff = map[bool]string{true: "on", false: "off"}
 
 // listOption reads an option with values between commas.
 func listOption[T comparable](c *cli.Context, name string, parse func(string) (T, error)) ([]T, error) {
@@ -168,7 +181,7 @@ func (p *program) benchResult(r tune.Result) {
 
 func resultFields(r tune.Result) map[string]any {
 	return map[string]any{
-		"chunker": tune.ChunkerName(r.Chunker), "chunk_size": r.ChunkSize, "compression": r.Compression.String(), "offered": r.Offered(),
+		"chunker": tune.ChunkerName(r.Chunker), "chunk_size": r.ChunkSize, "compression": r.Compression.String(), "deltas": r.Deltas, "offered": r.Offered(),
 		"bytes": r.Bytes, "bytes_unique": r.Unique, "bytes_stored": r.Stored, "duration": r.Wall.Seconds(), "cpu": r.CPU.Seconds(),
 		"bytes_per_second": r.Speed(), "deduplication": r.Dedup(), "compression_ratio": r.Compressed(), "peak_anonymous_bytes": r.PeakAnon,
 	}
@@ -180,21 +193,25 @@ func initOptions(s tune.Setting) []string {
 }
 
 func (p *program) benchReport(r *tune.Report, prefer tune.Preference) error {
-	options := initOptions(r.Best.Setting)
+	options, snapshotOptions := initOptions(r.Best.Setting), []string{}
+	if !r.Best.Deltas {
+		snapshotOptions = []string{"--delta-budget", "0"}
+	}
 	if p.json != nil {
 		f := resultFields(r.Best)
+		f["snapshot_options"] = snapshotOptions
 		f["options"], f["prefer"], f["repeats"], f["reading_alone"] = options, prefer.String(), r.Repeats(), r.Reading.Seconds()
 		p.json.Write("summary", f)
 		return nil
 	}
-	t := table("Chunker", ">Chunk", "Compression", ">Speed", ">CPU", ">Dedup", ">Compressed", ">Stored", ">Memory", "")
-	t.Row("reading alone", "", "", termui.Rate(r.Sample.Taken, r.Reading))
+	t := table("Chunker", ">Chunk", "Compression", "Deltas", ">Speed", ">CPU", ">Dedup", ">Compressed", ">Stored", ">Memory", "")
+	t.Row("reading alone", "", "", "", termui.Rate(r.Sample.Taken, r.Reading))
 	for _, res := range r.Results {
 		mark := ""
 		if res == r.Best {
 			mark = "<"
 		}
-		t.Row(tune.ChunkerName(res.Chunker), sizeOption(res.ChunkSize), res.Compression.String(), termui.Rate(res.Bytes, res.Wall),
+		t.Row(tune.ChunkerName(res.Chunker), sizeOption(res.ChunkSize), res.Compression.String(), onOff[res.Deltas], termui.Rate(res.Bytes, res.Wall),
 			termui.Duration(res.CPU), fmt.Sprintf("%.2f", res.Dedup()), fmt.Sprintf("%.2f", res.Compressed()), termui.Size(res.Stored),
 			termui.Size(res.PeakAnon), mark)
 	}
@@ -202,6 +219,9 @@ func (p *program) benchReport(r *tune.Report, prefer tune.Preference) error {
 		return err
 	}
 	fmt.Fprintf(p.Stdout, "\nrecommended: cairn init %s\n", strings.Join(options, " "))
+	if len(snapshotOptions) > 0 {
+		fmt.Fprintf(p.Stdout, "             cairn snapshot %s\n", strings.Join(snapshotOptions, " "))
+	}
 	if !r.Repeats() {
 		p.printf("  Nothing in these data is there twice, so larger chunks than the default's are not recommended,\n" +
 			"  whatever they save now: give two versions of the data to see what is found again later.\n")
