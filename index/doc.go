@@ -19,7 +19,8 @@
 // are in sorted runs, cut into blocks of at most 64 KiB; absorbing appends a
 // run, and runs are merged (see policy.go). A merge moves a range of keys in each
 // transaction: before and after it, each entry is in exactly one run. A filter
-// for each run tells at once of most chunks that it does not have them.
+// for each run tells at once of most chunks that it does not have them. Look-ups share what they
+// find out about where blocks and sources lie (see directory), as long as the file is open.
 //
 //	state       one value: whose index this is, counters, the list of runs
 //	blocks      run, first record  ->  records

@@ -67,7 +67,7 @@ func (r *reader) appendPlaces(dst []Place, id chunk.ID) ([]Place, error) {
 			continue
 		}
 		var err error
-		if dst, err = r.appendRun(dst, u, &r.filters[i], id); err != nil {
+		if dst, err = r.appendRun(dst, i, id); err != nil {
 			return nil, err
 		}
 	}
@@ -80,50 +80,51 @@ func (r *reader) appendPlaces(dst []Place, id chunk.ID) ([]Place, error) {
 	return dst[:start+len(slices.Compact(places))], nil
 }
 
-// appendRun appends the places that a run has for a chunk.
-func (r *reader) appendRun(dst []Place, u *run, f *runFilter, id chunk.ID) ([]Place, error) {
+// appendRun appends the places that run i of the state has for a chunk.
+func (r *reader) appendRun(dst []Place, i int, id chunk.ID) ([]Place, error) {
+	u := &r.current.runs[i]
 	first := newKey(id, 0, 0)
 	if bytes.Compare(u.from[:32], id[:]) > 0 || !first.less(&u.to) {
 		return dst, nil
 	}
-	if absent, err := f.absent(r.tables, u, &id); absent || err != nil {
+	if absent, err := r.filters[i].absent(r.tables, u, &id); absent || err != nil {
 		return dst, err
 	}
 	if first.less(&u.from) {
 		first = u.from
 	}
-	b, err := r.seek(u.number, &first)
+	b, err := r.blockOf(i, &first)
 	if err != nil {
 		return dst, err
 	}
-	i, err := b.find(&first)
+	at, err := b.find(&first)
 	if err != nil {
 		return dst, err
 	}
 	var rec record
 	for {
-		// find and verify have proven the key at i, also where i is the first of the
+		// find and verify have proven the key at that position, also where it is the first of the
 		// next group or of the next block.
-		k := (*recordKey)(b.keyAt(i))
+		k := (*recordKey)(b.keyAt(at))
 		if !bytes.Equal(k[:32], id[:]) || !k.less(&u.to) {
 			return dst, nil
 		}
-		if i == b.records {
-			if b, err = r.next(u.number, k); err != nil {
+		if at == b.records {
+			if b, err = r.blockAt(u.number, k); err != nil {
 				return dst, err
 			}
-			i = 0
+			at = 0
 		}
-		if i%groupRecords == 0 {
-			if err := b.verify(i / groupRecords); err != nil {
+		if at%groupRecords == 0 {
+			if err := b.verify(at / groupRecords); err != nil {
 				return dst, err
 			}
 		}
-		b.read(i, &rec)
+		b.read(at, &rec)
 		if dst, err = r.appendPlace(dst, &rec); err != nil {
 			return dst, err
 		}
-		i++
+		at++
 	}
 }
 

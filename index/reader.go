@@ -12,9 +12,10 @@ import (
 
 // handle is the file opened for look-ups by many goroutines.
 type handle struct {
-	db      *database
-	current *state
-	timer   *time.Timer
+	db        *database
+	current   *state
+	directory *directory
+	timer     *time.Timer
 
 	// Guarded by Local.mu.
 	users   int
@@ -27,15 +28,16 @@ type handle struct {
 // reader is a transaction for one goroutine at a time.
 type reader struct {
 	*tables
-	current  *state
-	tx       *bolt.Tx
-	cursor   *bolt.Cursor // of the blocks
-	filters  []runFilter  // of the runs
-	resolver resolver
+	current   *state
+	directory *directory // of the handle
+	tx        *bolt.Tx
+	cursor    *bolt.Cursor // of the blocks
+	filters   []runFilter  // of the runs
+	resolver  resolver
 }
 
-// newReader begins a transaction. st is the state of the file, nil if it is still to be read.
-func newReader(db *database, st *state) (*reader, error) {
+// newReader begins a transaction, in which the state is still to be read.
+func newReader(db *database) (*reader, error) {
 	var r *reader
 	err := guard(func() error {
 		tx, err := db.Begin(false)
@@ -48,16 +50,15 @@ func newReader(db *database, st *state) (*reader, error) {
 			return err
 		}
 		r = &reader{tables: t, tx: tx, cursor: t.blocks.Cursor()}
-		if st != nil {
-			r.at(st)
-		}
 		return nil
 	})
 	return r, err
 }
 
-// at tells the reader what state the file is in.
-func (r *reader) at(st *state) { r.current, r.filters = st, make([]runFilter, len(st.runs)) }
+// of makes it a reader of a handle, whose state is known.
+func (r *reader) of(h *handle) {
+	r.current, r.directory, r.filters = h.current, h.directory, make([]runFilter, len(h.current.runs))
+}
 
 // view runs fn on the file as it is, if that is a later state of what the user of
 // the Local relies on. Damage empties the file and becomes ErrLost.
@@ -138,7 +139,7 @@ func (l *Local) openHandle() (*handle, error) {
 		return nil, err
 	}
 	h := &handle{db: db}
-	r, err := newReader(db, nil)
+	r, err := newReader(db)
 	if err == nil {
 		err = guard(func() (err error) {
 			h.current, err = r.loadState(l.repository)
@@ -150,7 +151,8 @@ func (l *Local) openHandle() (*handle, error) {
 		h.close()
 		return nil, err
 	}
-	r.at(h.current)
+	h.directory = newDirectory(h.current)
+	r.of(h)
 	h.idle = []*reader{r}
 	return h, nil
 }
@@ -165,7 +167,11 @@ func (l *Local) reader(h *handle) (*reader, error) {
 		return r, nil
 	}
 	l.mu.Unlock()
-	return newReader(h.db, h.current)
+	r, err := newReader(h.db)
+	if err == nil {
+		r.of(h)
+	}
+	return r, err
 }
 
 // leave gives back what enter and reader gave.

@@ -1,18 +1,11 @@
 package index
 
-// resolver remembers what ordinals stand for, for one reader: neighbouring chunks of a file
-// are mostly in one pack, and there are few segments beside all chunks. It is as good as the
-// reader's transaction.
+// resolver remembers segments, of which there are few beside all chunks, for one reader. It
+// is as good as the reader's transaction.
 type resolver struct {
-	sources  []resolvedSource  // by the last bits of the ordinal
+	source   source            // the last one
 	segments []resolvedSegment // by the last bits of the number
 	signers  map[SignerAt]*SignerAt
-}
-
-type resolvedSource struct {
-	source
-	ordinal uint32
-	known   bool
 }
 
 type resolvedSegment struct {
@@ -21,27 +14,19 @@ type resolvedSegment struct {
 	known  bool
 }
 
-// Some 64 and 384 KiB.
-const (
-	resolvedSources  = 1 << 10
-	resolvedSegments = 1 << 14
-)
+const resolvedSegments = 1 << 14 // 256 KiB
 
 // resolve returns the pack that an ordinal stands for and who says so, nil if the segment
-// is dead.
+// is dead. The pack is good until the next call.
 func (r *reader) resolve(ordinal uint32) (*Pack, *SignerAt, error) {
 	c := &r.resolver
-	if c.sources == nil {
-		c.sources, c.segments = make([]resolvedSource, resolvedSources), make([]resolvedSegment, resolvedSegments)
-		c.signers = make(map[SignerAt]*SignerAt)
+	if c.segments == nil {
+		c.segments, c.signers = make([]resolvedSegment, resolvedSegments), make(map[SignerAt]*SignerAt)
 	}
-	src := &c.sources[ordinal%resolvedSources]
-	if !src.known || src.ordinal != ordinal {
-		s, err := r.source(ordinal)
-		if err != nil {
-			return nil, nil, err
-		}
-		*src = resolvedSource{s, ordinal, true}
+	src := &c.source
+	var err error
+	if *src, err = r.knownSource(ordinal); err != nil {
+		return nil, nil, err
 	}
 	seg := &c.segments[src.segment%resolvedSegments]
 	if !seg.known || seg.number != src.segment {

@@ -145,8 +145,10 @@ type source struct {
 	segment uint32
 }
 
+const sourceSize = packSize + 4
+
 func (s source) encode() []byte {
-	b := append(make([]byte, 0, packSize+4+sumSize), s.pack.ID[:]...)
+	b := append(make([]byte, 0, sourceSize+sumSize), s.pack.ID[:]...)
 	b = append(b, byte(s.pack.Kind))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.pack.Size))
 	return binary.LittleEndian.AppendUint32(b, s.segment)

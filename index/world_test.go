@@ -226,7 +226,7 @@ func (w *world) places(segments []*index.Segment) map[chunk.ID][]index.Place {
 // chunks that do not exist.
 func (w *world) compare(l *index.Local, segments []*index.Segment, n int) error {
 	want := w.places(segments)
-	ids := w.chunks
+	ids := slices.Clip(w.chunks)
 	if n > 0 {
 		ids = nil
 		for range n {

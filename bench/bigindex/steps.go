@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/index"
 	"github.com/cairn-backup/cairn/pack"
@@ -236,39 +238,67 @@ func use(j job) (r results, err error) {
 	return r, r.entries(l, int(w.next))
 }
 
-// lookups measures look-ups of chunks that are there and of some that are not.
+// lookups measures look-ups of chunks that are there and of some that are not, by one
+// goroutine and by as many as there are processors, as the workers of a snapshot do it.
 func (r *results) lookups(l *index.Local, n int, when string) error {
 	st, err := l.Stats()
 	if err != nil {
 		return err
 	}
 	r.add("sorted runs "+when, float64(st.Runs), "runs")
-	rng := rand.New(rand.NewPCG(1, 2))
-	var places []index.Place
 	for _, known := range []bool{true, false} {
-		name, from := "look-ups of what is there, "+when, uint64(0)
+		name := "look-ups of what is there, " + when
 		if !known {
-			name, from = "look-ups of what is not there, "+when, 1<<40
+			name = "look-ups of what is not there, " + when
 		}
-		var watch stopwatch
-		for _, count := range []int{lookups / 4, lookups} { // the first warms up
-			watch = stopwatch{}
-			watch.start()
-			for range count {
-				places, err = l.AppendPlaces(places[:0], chunkID(from+rng.Uint64N(uint64(n))))
-				if err != nil {
-					return err
-				}
-				if (len(places) > 0) != known {
-					return errors.New("a look-up went wrong")
-				}
-			}
-			watch.stop()
+		if _, err := lookUp(l, n, lookups/4, known, 3); err != nil { // warms up
+			return err
+		}
+		watch, err := lookUp(l, n, lookups, known, 4)
+		if err != nil {
+			return err
 		}
 		r.add(name, lookups/watch.wall.Seconds()/1e3, "thousand/s")
 		r.add("… CPU", lookups/watch.cpu.Seconds()/1e3, "thousand/s")
+		workers := runtime.GOMAXPROCS(0)
+		var all stopwatch
+		var g errgroup.Group
+		all.start()
+		for seed := range workers {
+			g.Go(func() error {
+				_, err := lookUp(l, n, lookups, known, uint64(5+seed))
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		all.stop()
+		r.add(fmt.Sprintf("… by %d goroutines", workers), float64(workers)*lookups/all.wall.Seconds()/1e3, "thousand/s")
 	}
 	return nil
+}
+
+// lookUp looks up some of n chunks.
+func lookUp(l *index.Local, n, count int, known bool, seed uint64) (watch stopwatch, err error) {
+	rng := rand.New(rand.NewPCG(1, seed))
+	from := uint64(0)
+	if !known {
+		from = 1 << 40
+	}
+	var places []index.Place
+	watch.start()
+	for range count {
+		places, err = l.AppendPlaces(places[:0], chunkID(from+rng.Uint64N(uint64(n))))
+		if err != nil {
+			return watch, err
+		}
+		if (len(places) > 0) != known {
+			return watch, errors.New("a look-up went wrong")
+		}
+	}
+	watch.stop()
+	return watch, nil
 }
 
 // absorbs measures what snapshots do: one new segment, and another.
