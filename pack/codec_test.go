@@ -2,6 +2,8 @@ package pack_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -242,6 +244,64 @@ func BenchmarkEncode(b *testing.B) {
 			b.SetBytes(int64(len(in)))
 			for b.Loop() {
 				e.Encode(dst, in)
+			}
+		})
+	}
+}
+
+// Contents in which nothing repeats become smaller if they have few different bytes, at every
+// level, and those that can't take no longer than they must.
+func TestFewDifferentBytes(t *testing.T) {
+	noise := inputs()["noise"]
+	for name, c := range map[string]struct {
+		in    []byte
+		part  float64
+		plain bool
+	}{
+		"hexadecimal": {[]byte(hex.EncodeToString(noise)), 0.51, false},
+		"base64":      {[]byte(base64.StdEncoding.EncodeToString(noise)), 0.77, false},
+		"base85":      {few(noise, 85), 0.83, false},
+		"short hex":   {[]byte(hex.EncodeToString(noise[:500])), 0.6, false},
+		"noise":       {noise, 1, true},
+		"short noise": {noise[:300], 1, true},
+	} {
+		for _, level := range levels {
+			e := must[*pack.Encoder](t)(pack.NewEncoder(level, 1))
+			out, encoding := e.Encode(nil, c.in)
+			if float64(len(out)) > c.part*float64(len(c.in)) || (encoding == pack.Plain) != c.plain {
+				t.Errorf("%s, %s: %d bytes became %d, encoding %s", name, level, len(c.in), len(out), encoding)
+			}
+			d := must[*pack.Decoder](t)(pack.NewDecoder(1))
+			got, err := d.Decode(nil, out, pack.Entry{Encoding: encoding, Raw: uint32(len(c.in))})
+			if err != nil || !bytes.Equal(got, c.in) {
+				t.Errorf("%s, %s: came back as %d bytes, %v", name, level, len(got), err)
+			}
+		}
+	}
+}
+
+// few turns noise into n different bytes.
+func few(noise []byte, n int) []byte {
+	out := make([]byte, len(noise))
+	for i, b := range noise {
+		out[i] = '!' + b%byte(n)
+	}
+	return out
+}
+
+func BenchmarkEncodeNoise(b *testing.B) {
+	noise := inputs()["noise"]
+	for _, c := range []struct {
+		name string
+		in   []byte
+	}{{"noise", noise}, {"hex", []byte(hex.EncodeToString(noise))[:1<<20]}} {
+		b.Run(c.name, func(b *testing.B) {
+			e := must[*pack.Encoder](b)(pack.NewEncoder(pack.Fastest, 1))
+			dst := make([]byte, 0, 1<<20+1<<12)
+			b.SetBytes(1 << 20)
+			b.ReportAllocs()
+			for b.Loop() {
+				e.Encode(dst, c.in)
 			}
 		})
 	}

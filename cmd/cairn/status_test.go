@@ -212,7 +212,7 @@ func TestWrongUse(t *testing.T) {
 		{statusUsage, []string{"snapshot", "postgres://u:pa55@h/db"}, "PGPASSFILE"},
 		{statusUsage, []string{"snapshot", "redis://:pa55@h/"}, "REDISCLI_AUTH"},
 		{statusUsage, []string{"snapshot", "postgres://h/db?password=pa55"}, "PGPASSFILE"},
-		{statusUsage, []string{"snapshot", "postgres://h/db"}, "no postgres sources"},
+		{statusUsage, []string{"snapshot", "mysql://h/db"}, "no mysql sources"},
 		{statusUsage, []string{"snapshot", w.src, "--time", "yesterday"}, "RFC 3339"},
 		{statusUsage, []string{"snapshot", w.src, "--command", "x"}, "NAME=CMD"},
 		{statusFailed, []string{"snapshot", "--command", "x=exit 7"}, "--allow-incomplete"},
