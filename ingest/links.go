@@ -39,17 +39,18 @@ type linkWork struct {
 	last  bool        // no further name is to come
 }
 
-// link notes a name of a file with several. It reports whether the contents
-// are those of a name met before, which the sequencer then copies.
-func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) (isCopy bool) {
+// link notes a name of a file with several, and returns what is to be done for it; nil if it counts as a
+// file of its own. If it is a copy, the contents are those of a name met before. What it returns belongs into
+// the job that the entry goes into (job.link), which need not be the one that is being filled.
+func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) *linkWork {
 	if st.Nlink < 2 {
-		return false
+		return nil
 	}
 	id := fileID{st.Dev, st.Ino}
 	left, met := w.links[id]
 	if !met {
 		if len(w.links) >= w.maxLinks {
-			return false
+			return nil
 		}
 		left = st.Nlink
 	}
@@ -59,9 +60,16 @@ func (w *walker) link(e *snapshot.Entry, st fsmeta.Stat, reused bool) (isCopy bo
 	} else {
 		w.links[id] = left
 	}
-	isCopy = met && !reused
-	w.job.links = append(w.job.links, linkWork{len(w.job.entries), e.Link, st, isCopy, left == 0})
-	return isCopy
+	return &linkWork{group: e.Link, stat: st, copy: met && !reused, last: left == 0}
+}
+
+// link notes that the entry that is added next is one of several names; l may be nil.
+func (j *job) link(l *linkWork) {
+	if l == nil {
+		return
+	}
+	l.entry = len(j.entries)
+	j.links = append(j.links, *l)
 }
 
 // linkedFile is what the names of a file have in common: the contents, and the

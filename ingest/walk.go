@@ -273,7 +273,8 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 	if err != nil {
 		return err
 	}
-	isCopy := w.link(&e, st, reused)
+	link := w.link(&e, st, reused)
+	isCopy := link != nil && link.copy
 	if reused || isCopy {
 		w.opts.Observer.Progress.BytesDone.Add(st.Size)
 	}
@@ -285,9 +286,11 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 		change = Changed
 	}
 	if reused || isCopy {
+		w.job.link(link)
 		return w.addAs(e, change)
 	}
 	if st.Size >= smallFile {
+		w.job.link(link)
 		w.job.large = append(w.job.large, largeWork{entry: len(w.job.entries), dir: d.retain(), name: name, stat: st, old: w.parent.copyOf(w.ctx, e.Key)})
 		w.job.add(e, change)
 		if len(w.job.large) == jobLarge || len(w.job.small) == 0 {
@@ -300,6 +303,7 @@ func (w *walker) file(d *dirHandle, e snapshot.Entry, name string, st fsmeta.Sta
 			return err
 		}
 	}
+	w.job.link(link)
 	if w.lastIn != d {
 		w.job.dirs++
 		w.lastIn = d
