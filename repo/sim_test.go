@@ -23,7 +23,7 @@ const simBases = 24
 // SIM_SEED=n plays the world of seed n alone, as it was: nothing but the seed
 // decides what happens in it. With SOAK=n there are 200 n worlds, other ones each time.
 func TestSimRandom(t *testing.T) {
-	from, count := uint64(0), uint64(2000)
+	from, count := uint64(0), uint64(1000)
 	if racing {
 		count = 60
 	}
@@ -49,7 +49,7 @@ func TestSimRandom(t *testing.T) {
 	t.Logf("in %d worlds: %v", count, heard)
 	// Worlds in which nothing happens would prove nothing.
 	for _, what := range []string{"committed", "forgot", "pruned", "freed", "fenced", "failed", "killed", "undone", "late", "deltas", "deltas of each other"} {
-		if count >= 2000 && heard[what] < int(count)/100 {
+		if count >= 1000 && heard[what] < int(count)/100 {
 			t.Errorf("%q only %d times", what, heard[what])
 		}
 	}

@@ -67,6 +67,8 @@ func (s *space) backward(at int, p []byte) int {
 }
 
 // commonPrefix returns how many bytes at the front of a and b are equal.
+//
+//go:norace
 func commonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
 	a, b = a[:n], b[:n]
@@ -83,6 +85,8 @@ func commonPrefix(a, b []byte) int {
 }
 
 // commonSuffix returns how many bytes at the end of a and b are equal.
+//
+//go:norace
 func commonSuffix(a, b []byte) int {
 	n := min(len(a), len(b))
 	a, b = a[len(a)-n:], b[len(b)-n:]

@@ -21,6 +21,8 @@ type table struct {
 }
 
 // fill makes t the table of s.
+//
+//go:norace
 func (t *table) fill(s *space) {
 	width := bits.Len(uint(s.size() / stride))
 	t.shift = 64 - width
