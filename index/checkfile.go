@@ -3,15 +3,10 @@ package index
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
 	"os"
-	"runtime"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // The part of bbolt's file format that checkFile knows (bbolt,
@@ -30,11 +25,11 @@ const (
 	freelistPage   = 0x10
 	bucketElement  = 0x01
 	maxDepth       = 32
-	maxShared      = 3      // depth of the pages that are checked side by side
 	longFreelist   = 0xffff // the count is in the first element
 	maxFreeListed  = 1 << 40
 	firstDataPage  = 2
 	leastFileBytes = 4 * pageSize
+	firstBytes     = 1280 // of a page, with the elements of most
 )
 
 // checkFile checks the page tree of a bbolt file: every page that the current
@@ -47,8 +42,7 @@ const (
 // values say is not looked at; they have checksums.
 //
 // It reads a few bytes of each page with pread, so that no memory fault can
-// happen, and needs one bit of memory for each page of 4 KiB. Most of its time are those calls,
-// so it makes them on all processors.
+// happen, and needs one bit of memory for each page of 4 KiB.
 func checkFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -64,18 +58,18 @@ func checkFile(f *os.File) error {
 	if m.pages < firstDataPage || m.pages > uint64(info.Size())/pageSize {
 		return fmt.Errorf("%w: %d pages in %d bytes", errDamaged, m.pages, info.Size())
 	}
-	c := &fileCheck{f: f, pages: m.pages, seen: make([]atomic.Uint64, m.pages/64+1)}
-	c.seen[0].Store(1<<firstDataPage - 1)
-	c.walkers.SetLimit(runtime.GOMAXPROCS(0) - 1)
-	err = (&walker{fileCheck: c}).tree(m.root, 0)
-	if err := errors.Join(err, c.walkers.Wait()); err != nil {
+	c := &fileCheck{f: f, pages: m.pages, seen: make([]uint64, m.pages/64+1)}
+	for p := range uint64(firstDataPage) {
+		c.seen[0] |= 1 << p
+	}
+	if err := c.tree(m.root, 0); err != nil {
 		return err
 	}
 	if err := c.freelist(m.freelist); err != nil {
 		return err
 	}
 	for p := range c.pages {
-		if c.seen[p/64].Load()&(1<<(p%64)) == 0 {
+		if c.seen[p/64]&(1<<(p%64)) == 0 {
 			return fmt.Errorf("%w: page %d is neither used nor free", errDamaged, p)
 		}
 	}
@@ -122,15 +116,9 @@ func readError(err error) error {
 }
 
 type fileCheck struct {
-	f       *os.File
-	pages   uint64
-	seen    []atomic.Uint64 // a bit for each page
-	walkers errgroup.Group
-}
-
-// walker is one of the goroutines that check parts of the tree.
-type walker struct {
-	*fileCheck
+	f     *os.File
+	pages uint64
+	seen  []uint64             // a bit for each page
 	first [maxDepth + 2][]byte // of the page at each depth, its first bytes
 }
 
@@ -140,9 +128,10 @@ func (c *fileCheck) visit(p, n uint64) error {
 		return fmt.Errorf("%w: page %d is out of range", errDamaged, p)
 	}
 	for ; n > 0; p, n = p+1, n-1 {
-		if bit := uint64(1) << (p % 64); c.seen[p/64].Or(bit)&bit != 0 {
+		if c.seen[p/64]&(1<<(p%64)) != 0 {
 			return fmt.Errorf("%w: page %d is used twice", errDamaged, p)
 		}
+		c.seen[p/64] |= 1 << (p % 64)
 	}
 	return nil
 }
@@ -172,13 +161,13 @@ func (c *fileCheck) page(p uint64, first []byte) (flags uint16, count int, size 
 }
 
 // tree checks a page of a bucket and all below it.
-func (c *walker) tree(p uint64, depth int) error {
+func (c *fileCheck) tree(p uint64, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%w: page %d at depth %d", errDamaged, p, depth)
 	}
 	// One read gets the elements of most pages, too.
 	if c.first[depth] == nil {
-		c.first[depth] = make([]byte, pageSize)
+		c.first[depth] = make([]byte, firstBytes)
 	}
 	first := c.first[depth]
 	flags, count, size, err := c.page(p, first)
@@ -190,7 +179,7 @@ func (c *walker) tree(p uint64, depth int) error {
 		return fmt.Errorf("%w: page %d of type %#x has %d elements at depth %d", errDamaged, p, flags, count, depth)
 	}
 	var elements []byte
-	if end := pageHeader + count*pageElement; end <= pageSize {
+	if end := pageHeader + count*pageElement; end <= firstBytes {
 		elements = first[pageHeader:end]
 	} else {
 		elements = make([]byte, count*pageElement)
@@ -206,28 +195,16 @@ func (c *walker) tree(p uint64, depth int) error {
 		if pageHeader+uint64(at)+uint64(native.Uint32(e))+uint64(native.Uint32(e[4:])) > size {
 			return fmt.Errorf("%w: page %d has an element outside of it", errDamaged, p)
 		}
-		if err := c.below(native.Uint64(e[8:]), depth+1); err != nil {
+		if err := c.tree(native.Uint64(e[8:]), depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// below checks a page below another: here, or beside this if there is a processor for it and
-// it can have many below it in turn.
-func (c *walker) below(p uint64, depth int) error {
-	beside := func() error {
-		return guard(func() error { return (&walker{fileCheck: c.fileCheck}).tree(p, depth) })
-	}
-	if depth <= maxShared && c.walkers.TryGo(beside) {
-		return nil
-	}
-	return c.tree(p, depth)
-}
-
 // leaf checks the elements of a leaf page, or of a small bucket that stands in
 // its parent's value, and the buckets among them.
-func (c *walker) leaf(page *io.SectionReader, elements []byte, depth int) error {
+func (c *fileCheck) leaf(page *io.SectionReader, elements []byte, depth int) error {
 	for at := 0; at < len(elements); at += pageElement {
 		e := elements[at : at+pageElement]
 		start := pageHeader + int64(at) + int64(native.Uint32(e[4:])) + int64(native.Uint32(e[8:]))
@@ -258,7 +235,7 @@ func (c *walker) leaf(page *io.SectionReader, elements []byte, depth int) error 
 	return nil
 }
 
-func (c *walker) inline(p []byte, depth int) error {
+func (c *fileCheck) inline(p []byte, depth int) error {
 	if len(p) < pageHeader || native.Uint64(p) != 0 || native.Uint16(p[8:]) != leafPage || native.Uint32(p[12:]) != 0 {
 		return fmt.Errorf("%w: bucket is no page", errDamaged)
 	}
