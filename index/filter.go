@@ -171,8 +171,8 @@ func (t *tables) deleteParts(run, from, end uint32) error {
 // needed, and are good for as long as the transaction.
 type runFilter [][]byte
 
-// absent reports whether the filter proves that a run has no record of a chunk.
-func (f *runFilter) absent(t *tables, u *run, id *chunk.ID) (bool, error) {
+// line returns the line of a chunk, which is within the run's bounds.
+func (f *runFilter) line(t *tables, u *run, id *chunk.ID) ([]byte, error) {
 	n := lineOf(id[:], u.lines)
 	part := n / linesPerPart
 	if *f == nil {
@@ -182,14 +182,18 @@ func (f *runFilter) absent(t *tables, u *run, id *chunk.ID) (bool, error) {
 	if p == nil {
 		var err error
 		if p, err = t.filterPart(u, part); err != nil {
-			return false, err
+			return nil, err
 		}
 		(*f)[part] = p
 	}
-	line := p[n%linesPerPart*lineSize:][:lineSize]
+	return p[n%linesPerPart*lineSize:][:lineSize], nil
+}
+
+// absent reports whether the line of a chunk proves that a run has no record of it.
+func absent(u *run, id *chunk.ID, line []byte) (bool, error) {
 	for i := range lineProbes {
 		if b := bitOf(id[:], i); line[b/8]&(1<<(b%8)) == 0 {
-			return true, verifyLine(u.number, n, line)
+			return true, verifyLine(u.number, lineOf(id[:], u.lines), line)
 		}
 	}
 	return false, nil

@@ -61,13 +61,18 @@ func (l *Local) AppendPlaces(dst []Place, id chunk.ID) ([]Place, error) {
 
 func (r *reader) appendPlaces(dst []Place, id chunk.ID) ([]Place, error) {
 	start := len(dst)
-	for i := range r.current.runs {
-		u := &r.current.runs[i]
-		if u.role == building || u.records == 0 {
+	if err := r.readLines(&id); err != nil {
+		return nil, err
+	}
+	for i, line := range r.lines {
+		if line == nil {
 			continue
 		}
-		var err error
-		if dst, err = r.appendRun(dst, i, id); err != nil {
+		no, err := absent(&r.current.runs[i], &id, line)
+		if err == nil && !no {
+			dst, err = r.appendRun(dst, i, id)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -80,16 +85,35 @@ func (r *reader) appendPlaces(dst []Place, id chunk.ID) ([]Place, error) {
 	return dst[:start+len(slices.Compact(places))], nil
 }
 
+// readLines finds the lines of the filters that speak of a chunk, nil for runs that can't have it.
+// It touches all of them before any is looked at, so that memory is waited for once.
+func (r *reader) readLines(id *chunk.ID) error {
+	r.lines = r.lines[:0]
+	for i := range r.current.runs {
+		u := &r.current.runs[i]
+		var line []byte
+		if u.mayHold(id) {
+			var err error
+			if line, err = r.filters[i].line(r.tables, u, id); err != nil {
+				return err
+			}
+			r.touched ^= line[0]
+		}
+		r.lines = append(r.lines, line)
+	}
+	return nil
+}
+
+// mayHold reports whether a chunk lies within a run's bounds.
+func (u *run) mayHold(id *chunk.ID) bool {
+	first := newKey(*id, 0, 0)
+	return u.role != building && u.records > 0 && bytes.Compare(u.from[:32], id[:]) <= 0 && first.less(&u.to)
+}
+
 // appendRun appends the places that run i of the state has for a chunk.
 func (r *reader) appendRun(dst []Place, i int, id chunk.ID) ([]Place, error) {
 	u := &r.current.runs[i]
 	first := newKey(id, 0, 0)
-	if bytes.Compare(u.from[:32], id[:]) > 0 || !first.less(&u.to) {
-		return dst, nil
-	}
-	if absent, err := r.filters[i].absent(r.tables, u, &id); absent || err != nil {
-		return dst, err
-	}
 	if first.less(&u.from) {
 		first = u.from
 	}

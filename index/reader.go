@@ -34,6 +34,9 @@ type reader struct {
 	cursor    *bolt.Cursor // of the blocks
 	filters   []runFilter  // of the runs
 	resolver  resolver
+
+	lines   [][]byte // of the filters, for one look-up
+	touched byte     // of no meaning: what was read of lines
 }
 
 // newReader begins a transaction, in which the state is still to be read.
