@@ -176,6 +176,10 @@ func TestScope(t *testing.T) {
 		}
 	}
 	w.take(db, capture.Options{Scope: postgres.Scope{Tables: []string{"none.such"}}}).failsWith("no matching tables")
+	// One of several that fits nothing is no less a mistake; one to leave out may well.
+	w.take(db, capture.Options{Scope: postgres.Scope{Tables: []string{"a.one", "a.tow"}}}).failsWith("no matching tables", "a.tow")
+	w.take(db, capture.Options{Scope: postgres.Scope{Schemas: []string{"a", "c"}}}).failsWith("no matching schemas", "c")
+	w.take(db, capture.Options{Scope: postgres.Scope{ExcludedTables: []string{"none.such"}}}).database()
 }
 
 // An order is kept from snapshot to snapshot, even if it would be chosen otherwise by now.
