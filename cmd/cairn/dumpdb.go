@@ -30,7 +30,7 @@ func (p *program) dumpDatabase(c *cli.Context, s chosen, d *stored.Database) err
 		return err
 	}
 	db := &reload.Database{TOC: d.TOC, Items: items, Open: d.Open}
-	want, err := wanted(c)
+	want, err := wanted(c, d)
 	if err != nil {
 		return err
 	}

@@ -106,6 +106,17 @@ func TestDatabaseIntoServer(t *testing.T) {
 	if !strings.Contains(r.err, "left out") || s.Query(other, "SELECT count(*) FROM items") != "300" {
 		t.Errorf("restore of a table:\n%s%s", r.out, r.err)
 	}
+	// One of several that is misspelt is not left out without a word, whatever is made of the rest.
+	few := append([]string{"restore", "latest", "--pg-table", "orders", "--pg-table", "itmes"}, bin...)
+	for _, more := range [][]string{{"--to", s.URL(s.NewDatabase(t))}, {"--to", s.URL("new"), "--create", "--dry-run"}, {"--dump", w.path("few.dump")}} {
+		if r := w.want(statusFailed, append(few, more...)...); !strings.Contains(r.err, "--pg-table itmes: nothing in postgres/") {
+			t.Errorf("%q:\n%s", more, r.err)
+		}
+	}
+	w.want(statusFailed, append([]string{"restore", "latest", "--pg-schema", "pubic", "--dump", w.path("few.dump")}, bin...)...)
+	if _, err := os.Stat(w.path("few.dump")); err == nil {
+		t.Error("an archive was written")
+	}
 	if r := w.want(statusFailed, append([]string{"restore", "latest", "--to", s.URL("no_such_db")}, bin...)...); !strings.Contains(r.err, "--create") {
 		t.Errorf("restore into nothing:\n%s", r.err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 	"sync/atomic"
 
@@ -146,37 +145,6 @@ func databaseKey(ctx context.Context, r *repo.Repository, s chosen, component st
 	return "", usagef("which database? give --component; there are %s", strings.Join(names, ", "))
 }
 
-// wanted returns what --pg-schema and --pg-table choose, nil for everything. A pattern with a dot is compared with
-// schema and name.
-func wanted(c *cli.Context) (func(*archive.Entry) bool, error) {
-	schemas, tables := c.StringSlice("pg-schema"), c.StringSlice("pg-table")
-	if len(schemas)+len(tables) == 0 {
-		return nil, nil
-	}
-	for _, pattern := range append(schemas, tables...) {
-		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, usagef("pattern %q: a bracket or backslash has no end", pattern)
-		}
-	}
-	fits := func(patterns []string, names ...string) bool {
-		for _, pattern := range patterns {
-			for _, name := range names {
-				if ok, _ := path.Match(pattern, name); ok { // it was tried
-					return true
-				}
-			}
-		}
-		return false
-	}
-	return func(e *archive.Entry) bool {
-		if fits(schemas, e.Schema.S) || e.Is(archive.KindSchema) && fits(schemas, e.Tag.S) {
-			return true
-		}
-		isTable := e.Is(archive.KindTable) || e.Is("FOREIGN TABLE") || e.Is("VIEW") || e.Is("MATERIALIZED VIEW") || e.Is(archive.KindSequence)
-		return isTable && fits(tables, e.Tag.S, e.Schema.S+"."+e.Tag.S)
-	}, nil
-}
-
 // rebuildDatabase restores into a server.
 func (p *program) rebuildDatabase(c *cli.Context, s chosen, d *stored.Database) error {
 	o, err := p.rebuildOptions(c, d)
@@ -240,7 +208,7 @@ func (p *program) rebuildOptions(c *cli.Context, d *stored.Database) (*rebuild.O
 	default:
 		return nil, usagef("--to %s: one database goes into one", url)
 	}
-	want, err := wanted(c)
+	want, err := wanted(c, d)
 	if err != nil {
 		return nil, err
 	}
@@ -299,13 +267,6 @@ func (p *program) rebuilt(s chosen, d *stored.Database, o *rebuild.Options, res 
 	p.printf("restored %s, %s, %s, %s into database %s, from snapshot %s\n", plural(int64(res.Tables), "table"), plural(res.Rows, "row"),
 		plural(int64(res.Blobs), "large object"), termui.Size(res.Bytes), termui.Quote(o.Name), s.ID.Short())
 	return nil
-}
-
-// leftOut warns of what belongs to something that was not wanted.
-func (p *program) leftOut(entries []*archive.Entry) {
-	for _, e := range entries {
-		p.warn("left out, as it needs what is not restored: %s %s", strings.ToLower(e.Desc.S), termui.Quote(e.Tag.S))
-	}
 }
 
 // databasePlan says what a restore would do.
