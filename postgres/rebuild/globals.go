@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cairn-backup/cairn/postgres"
 )
 
 // globals restores roles and tablespaces. What is there already stays as it is: to give a role of a
@@ -22,29 +24,23 @@ func (r *rebuilding) globals(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	there := make(map[string]bool)
+	if r.db.Record.Globals == postgres.GlobalsNoPasswords {
+		r.warn(errors.New("roles come without passwords, which could not be read when the snapshot was made: who logs in with one needs a new one"))
+	}
+	there := make(map[subject]bool)
 	for _, s := range statements(sql) {
-		if name, _, ok := cutName(s, "ALTER ROLE "); ok && there["role "+name] {
-			continue
-		}
-		if name, _, ok := cutName(s, "ALTER TABLESPACE "); ok && there["tablespace "+name] {
-			continue
-		}
-		if r.o.NoTablespaces && isAboutTablespace(s) {
+		about, isNew := subjectOf(s)
+		if there[about] || r.o.NoTablespaces && about.kind == tablespaces {
 			continue
 		}
 		_, err := conn.PgConn().Exec(ctx, s).ReadAll()
 		var e *pgconn.PgError
 		switch {
 		case err == nil:
-		case errors.As(err, &e) && e.Code == "42710": // there already
-			if name, _, ok := cutName(s, "CREATE ROLE "); ok {
-				there["role "+name] = true
-			}
-			if name, _, ok := cutName(s, "CREATE TABLESPACE "); ok {
-				there["tablespace "+name] = true
-			}
-		case errors.As(err, &e) && isAboutTablespace(s):
+		case errors.As(err, &e) && e.Code == "42710" && isNew:
+			there[about] = true
+			r.warn(fmt.Errorf("the %s %s is there already and stays as it is", about.kind, about.name))
+		case errors.As(err, &e) && about.kind == tablespaces:
 			return fmt.Errorf("tablespaces: %q: %w; make its directory, or put everything into the default one with --no-tablespaces", strings.TrimSpace(s), err)
 		case errors.As(err, &e):
 			return fmt.Errorf("roles: %q: %w", hidden(s), err)
@@ -52,10 +48,74 @@ func (r *rebuilding) globals(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
-	for what := range there {
-		r.warn(fmt.Errorf("the %s is there already and stays as it is", what))
-	}
 	return nil
+}
+
+// subject is what a statement changes: a role or a tablespace. The zero value: something that is neither.
+type subject struct{ kind, name string }
+
+const (
+	roles       = "role"
+	tablespaces = "tablespace"
+)
+
+// begins are the statements of pg_dumpall, up to the name of what they change.
+var begins = []struct {
+	text, kind string
+	isNew      bool
+}{
+	{"CREATE ROLE ", roles, true}, {"ALTER ROLE ", roles, false}, {"COMMENT ON ROLE ", roles, false},
+	{"CREATE TABLESPACE ", tablespaces, true}, {"ALTER TABLESPACE ", tablespaces, false}, {"COMMENT ON TABLESPACE ", tablespaces, false},
+}
+
+// subjectOf returns what a statement changes, and whether it makes it. GRANT and REVOKE change a tablespace if
+// they are about one, and else the role after TO or FROM: to give that more rights is to change it.
+func subjectOf(sql string) (about subject, isNew bool) {
+	for _, b := range begins {
+		if name, _, ok := cutName(sql, b.text); ok {
+			return subject{b.kind, name}, b.isNew
+		}
+	}
+	if after, ok := strings.CutPrefix(sql, "SECURITY LABEL "); ok {
+		_, after, _ = strings.Cut(after, " ON ")
+		for _, kind := range []string{roles, tablespaces} {
+			if name, _, ok := cutName(after, strings.ToUpper(kind)+" "); ok {
+				return subject{kind, name}, false
+			}
+		}
+	}
+	if strings.HasPrefix(sql, "GRANT ") || strings.HasPrefix(sql, "REVOKE ") {
+		return granted(sql), false
+	}
+	return subject{}, false
+}
+
+// granted returns the subject of GRANT or REVOKE. What is granted, a role or privileges, may have any name.
+func granted(sql string) subject {
+	rest := outside(sql, " ON TABLESPACE ")
+	if name, _, ok := cutName(rest, " ON TABLESPACE "); ok {
+		return subject{tablespaces, name}
+	}
+	for _, word := range []string{" TO ", " FROM "} {
+		if name, _, ok := cutName(outside(sql, word), word); ok {
+			return subject{roles, name}
+		}
+	}
+	return subject{}
+}
+
+// outside returns the statement from a word on that stands outside of quotes; empty if none does.
+func outside(sql, word string) string {
+	quoted := false
+	for i := range len(sql) {
+		if sql[i] == '"' {
+			quoted = !quoted
+		}
+		if !quoted && strings.HasPrefix(sql[i:], word) {
+			return sql[i:]
+		}
+	}
+	return ""
 }
 
 // statements splits what pg_dumpall writes of globals. Each statement begins a line and ends one with a
@@ -89,15 +149,6 @@ func statementEnd(sql []byte) int {
 		}
 	}
 	return len(sql)
-}
-
-func isAboutTablespace(sql string) bool {
-	for _, begins := range []string{"CREATE TABLESPACE ", "ALTER TABLESPACE ", "COMMENT ON TABLESPACE ", "SECURITY LABEL ON TABLESPACE "} {
-		if strings.HasPrefix(sql, begins) {
-			return true
-		}
-	}
-	return (strings.HasPrefix(sql, "GRANT ") || strings.HasPrefix(sql, "REVOKE ")) && strings.Contains(sql, " ON TABLESPACE ")
 }
 
 // hidden is a statement without the password in it.

@@ -59,7 +59,8 @@ type Result struct {
 	LeftOut       []*archive.Entry // as they need what was not wanted
 }
 
-// Restored is the error of a restore that failed in the middle: what is there, and what is not.
+// Restored is the error of a restore that failed in the middle, with a database that was made or partly filled: what
+// is there, and what is not.
 type Restored struct {
 	Err             error
 	Loaded, Missing []string // tables
@@ -79,7 +80,8 @@ func (e *Restored) Unwrap() error { return e.Err }
 // ErrNothing: a selection has nothing.
 var ErrNothing = errors.New("nothing of what was asked for is in the database")
 
-// Into restores a database into a server. If it fails while contents are loaded, the error is a *Restored.
+// Into restores a database into a server. If it fails after it changed the database there, the error is a *Restored;
+// only of statistics, which come last, it is another one.
 func Into(ctx context.Context, d *stored.Database, o Options) (*Result, error) {
 	if o.Jobs < 1 {
 		o.Jobs = 1
@@ -121,18 +123,22 @@ func (r *rebuilding) run(ctx context.Context) error {
 		return err
 	}
 	conn, err := r.o.Target.Connect(ctx, r.o.Name)
+	if err != nil && r.o.Create {
+		return r.half(err)
+	}
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	switch {
 	case r.o.Create:
-		err = r.properties(ctx, conn)
+		if err := r.properties(ctx, conn); err != nil {
+			return r.half(err)
+		}
 	case !r.o.Clean:
-		err = isEmpty(ctx, conn, r.o.Name)
-	}
-	if err != nil {
-		return err
+		if err := isEmpty(ctx, conn, r.o.Name); err != nil {
+			return err
+		}
 	}
 	if err := r.load(ctx, conn); err != nil {
 		return err

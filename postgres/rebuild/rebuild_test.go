@@ -228,7 +228,7 @@ func TestGlobals(t *testing.T) {
 	from, to := pgtest.Start(t), pgtest.Start(t)
 	w := newWorld(t, from)
 	db := from.NewDatabase(t)
-	from.Exec(db, `CREATE ROLE "o'brien" SUPERUSER; CREATE ROLE writer LOGIN PASSWORD 'pass;word'; CREATE ROLE readers; GRANT readers TO writer;
+	from.Exec(db, `CREATE ROLE "o'brien" SUPERUSER; CREATE ROLE writer LOGIN PASSWORD 'pass;word'; CREATE ROLE readers; GRANT readers TO writer; GRANT readers, pg_monitor TO "o'brien"; COMMENT ON ROLE "o'brien" IS 'of the source';
 		COMMENT ON ROLE writer IS E'a line;\nanother'; CREATE TABLE t (n int); ALTER TABLE t OWNER TO writer; GRANT SELECT ON t TO readers`)
 	to.Exec("postgres", "CREATE ROLE \"o'brien\" NOSUPERUSER")
 	d := w.capture(db)
@@ -236,6 +236,8 @@ func TestGlobals(t *testing.T) {
 	w.must(err)
 	for sql, want := range map[string]string{
 		"SELECT rolsuper FROM pg_roles WHERE rolname = 'o''brien'":                          "f",
+		"SELECT count(*) FROM pg_auth_members WHERE member = '\"o''brien\"'::regrole":       "0",
+		"SELECT shobj_description('\"o''brien\"'::regrole, 'pg_authid') IS NULL":            "t",
 		"SELECT pg_has_role('writer', 'readers', 'member')":                                 "t",
 		"SELECT rolpassword LIKE 'SCRAM%' FROM pg_authid WHERE rolname = 'writer'":          "t",
 		"SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'writer'": "a line;\nanother",
@@ -248,4 +250,23 @@ func TestGlobals(t *testing.T) {
 		t.Errorf("it was said: %q", said)
 	}
 	pgtest.Compare(t, from.URL(db), to.URL(db))
+}
+
+// A database that was made and could not be given to its owner is there: that is said.
+func TestMadeAndNotFilled(t *testing.T) {
+	from, to := pgtest.Start(t), pgtest.Start(t)
+	w := newWorld(t, from)
+	from.Exec("postgres", "CREATE ROLE keeper")
+	db := from.NewDatabase(t)
+	from.Exec(db, shop+`ALTER DATABASE "`+db+`" OWNER TO keeper`)
+	d := w.capture(db)
+	_, _, err := w.into(to, "new", d, rebuild.Options{Create: true})
+	var half *rebuild.Restored
+	if !errors.As(err, &half) || len(half.Loaded) != 0 || len(half.Missing) != 2 || !strings.Contains(err.Error(), "--no-owner") {
+		t.Errorf("the error is %v", err)
+	}
+	// As the error says, it can be filled.
+	_, _, err = w.into(to, "new", d, rebuild.Options{NoOwner: true})
+	w.must(err)
+	pgtest.Compare(t, from.URL(db), to.URL("new"))
 }
