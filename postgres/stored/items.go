@@ -11,7 +11,7 @@ import (
 )
 
 // Items lists the contents that belong to the table of contents, in its order. The error says
-// what of them is missing.
+// what of them is missing: also of large objects, which nothing but their number may tell.
 func (d *Database) Items(ctx context.Context) ([]archive.Item, error) {
 	blobs, err := d.blobs(ctx)
 	if err != nil {
@@ -31,7 +31,22 @@ func (d *Database) Items(ctx context.Context) ([]archive.Item, error) {
 			items = append(items, archive.Item{DumpID: e.DumpID, Size: t.Bytes})
 		}
 	}
-	return items, nil
+	return items, d.hasAllBlobs(items)
+}
+
+// hasAllBlobs returns an error if items has other large objects than were recorded.
+func (d *Database) hasAllBlobs(items []archive.Item) error {
+	var got postgres.Totals
+	for _, item := range items {
+		if item.OID != 0 {
+			got.Rows++
+			got.Bytes += item.Size
+		}
+	}
+	if want := d.Record.BlobTotals; got != want {
+		return fmt.Errorf("%s has %d large objects of %d bytes for its table of contents, and %d of %d bytes were recorded", d.Key.Path(), got.Rows, got.Bytes, want.Rows, want.Bytes)
+	}
+	return nil
 }
 
 // blobs returns the large objects by the dump ID of their group.

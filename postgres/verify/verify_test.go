@@ -185,6 +185,37 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// What is to be restored is refused if contents are missing, also without a check before.
+func TestItemsAreWhole(t *testing.T) {
+	for name, change := range map[string]func(database, *postgres.Record){
+		"":                 func(database, *postgres.Record) {},
+		"a blob less":      func(d database, _ *postgres.Record) { delete(d, anyBlob(d)) },
+		"a blob cut":       func(d database, _ *postgres.Record) { d[anyBlob(d)] = nil },
+		"unrecorded blobs": func(_ database, r *postgres.Record) { r.Blobs = nil },
+		"a table less":     func(_ database, r *postgres.Record) { r.Tables = r.Tables[1:] },
+	} {
+		d, r := sound(t)
+		change(d, r)
+		db, err := store(t, newRepository(t), d, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Items(t.Context()); (err == nil) != (name == "") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// anyBlob returns the name of a large object that is not empty.
+func anyBlob(d database) string {
+	for name, contents := range d {
+		if strings.HasPrefix(name, postgres.BlobsDir+"/") && len(contents) > 0 {
+			return name
+		}
+	}
+	return ""
+}
+
 // What several snapshots have is read once, and judged by each record.
 func TestCheckReadsOnce(t *testing.T) {
 	r := newRepository(t)
