@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -13,6 +14,25 @@ import (
 	"github.com/cairn-backup/cairn/postgres/reload"
 	"github.com/cairn-backup/cairn/postgres/stored"
 )
+
+// dumpUsage refuses what no archive can be, and options that would be passed over.
+func dumpUsage(c *cli.Context) error {
+	format := c.String("dump-format")
+	switch {
+	case !slices.Contains([]string{"custom", "directory", "sql"}, format):
+		return usagef("--dump-format %q: want custom, directory or sql", format)
+	case format == "directory" && c.String("dump") == "-":
+		return usagef("--dump-format directory: a directory can't go to the standard output")
+	case !c.IsSet("dump") || format == "sql":
+		return nil
+	}
+	for _, name := range []string{"no-owner", "no-privileges"} {
+		if c.IsSet(name) {
+			return usagef("--%s is for --to and --dump-format sql; an archive has everything, and pg_restore takes --%[1]s", name)
+		}
+	}
+	return nil
+}
 
 // dumpDatabase writes an archive.
 func (p *program) dumpDatabase(c *cli.Context, s chosen, d *stored.Database) error {
@@ -46,23 +66,28 @@ func (p *program) dumpDatabase(c *cli.Context, s chosen, d *stored.Database) err
 	case "sql":
 		err = p.dumpTo(c, name, func(w io.Writer) error { return p.dumpSQL(c, d, db, w) })
 	case "directory":
-		if name == "-" {
-			return usagef("--dump-format directory: a directory can't go to the standard output")
-		}
 		err = db.Directory(c.Context, name)
-	default:
-		return usagef("--dump-format %q: want custom, directory or sql", format)
 	}
 	if err != nil {
 		return err
 	}
 	if p.json != nil {
-		p.json.Write("summary", map[string]any{"id": s.ID.String(), "format": format, "tables": len(d.Record.Tables)})
+		p.json.Write("summary", map[string]any{"id": s.ID.String(), "format": format, "tables": tablesOf(db.Items)})
 	}
 	if name != "-" {
 		p.printf("wrote database %s of snapshot %s to %s\n", termui.Quote(string(d.Record.Database.Name)), s.ID.Short(), termui.Quote(name))
 	}
 	return nil
+}
+
+// tablesOf returns how many of the items are those of tables.
+func tablesOf(items []archive.Item) (n int) {
+	for _, item := range items {
+		if item.OID == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // dumpTo writes to a file that appears when it is whole, or to the standard output.

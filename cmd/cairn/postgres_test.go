@@ -152,6 +152,10 @@ func TestDatabaseDump(t *testing.T) {
 		t.Errorf("others can read the archive: %v, %v", info.Mode(), err)
 	}
 	w.want(statusUsage, "restore", at, "--dump", file) // it is there
+	said := messages(t, w.ok("restore", at, "--json", "--dump", w.path("one.dump"), "--pg-table", "items").out)
+	if last := said[len(said)-1]; last["message_type"] != "summary" || last["tables"] != 1.0 {
+		t.Errorf("one table was written: %v", last)
+	}
 	w.want(statusFailed, "restore", at, "--dump", dir, "--dump-format", "directory")
 }
 
@@ -195,6 +199,9 @@ func TestDatabaseUsage(t *testing.T) {
 		{"restore", "latest", "--to", "postgres://localhost/a,b"},
 		{"restore", "latest", "--to", "postgres://localhost/db", "--dump", "x"}, {"restore", "latest", "--to", "postgres://localhost/db", "--target", "x"},
 		{"restore", "latest", "--to", "postgres://localhost/db", "--create", "--clean"}, {"restore", "latest", "--to", "postgres://localhost/db", "--jobs", "0"},
+		{"restore", "latest", "--dump", "x", "--dry-run"}, {"restore", "latest", "--dump", "x", "--no-owner"},
+		{"restore", "latest", "--dump", "x", "--dump-format", "directory", "--no-privileges"},
+		{"restore", "latest", "--dump", "x", "--dump-format", "tar"}, {"restore", "latest", "--dump", "-", "--dump-format", "directory"},
 		{"restore", "latest", "--dump", "x", "--create"}, {"restore", "latest", "--target", "x", "--create"}, {"restore", "latest", "--target", "x", "--pg-table", "x"},
 	} {
 		r := w.run(args...)

@@ -62,7 +62,7 @@ func databaseUsage(c *cli.Context) error {
 			return usagef("--%s is for files; a database is restored with --to or --dump alone", name)
 		}
 	}
-	only := []string{"create", "clean", "globals", "no-analyze", "no-tablespaces", "jobs"}
+	only := []string{"create", "clean", "globals", "no-analyze", "no-tablespaces", "jobs", "dry-run"}
 	if c.IsSet("to") {
 		only = []string{"dump-format"}
 	}
@@ -70,6 +70,9 @@ func databaseUsage(c *cli.Context) error {
 		if c.IsSet(name) {
 			return usagef("--%s does not go with %s", name, map[bool]string{true: "--to", false: "--dump"}[c.IsSet("to")])
 		}
+	}
+	if err := dumpUsage(c); err != nil {
+		return err
 	}
 	scheme, _, hasScheme := strings.Cut(c.String("to"), "://")
 	switch {
