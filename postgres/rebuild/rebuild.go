@@ -36,7 +36,6 @@ type Options struct {
 	NoPrivileges  bool // without GRANT and REVOKE
 	NoTablespaces bool // everything goes into the default one
 	NoAnalyze     bool // without statistics
-	KeepGoing     bool // after statements that fail
 
 	Jobs int    // how many processes work at once; 0: 1
 	Bin  string // the directory of the client programs; empty: they are looked for
@@ -223,7 +222,7 @@ func (r *rebuilding) load(ctx context.Context, conn *pgx.Conn) error {
 	}
 	s := &reload.Server{
 		Program: r.programs.Restore, Args: args, Env: env,
-		Jobs: r.o.Jobs, Clean: r.o.Clean, KeepGoing: r.o.KeepGoing, Loaded: r.isLoaded,
+		Jobs: r.o.Jobs, Clean: r.o.Clean, Loaded: r.isLoaded,
 	}
 	r.step("load")
 	if err := s.Restore(ctx, r.source); err != nil {
