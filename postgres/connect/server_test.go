@@ -131,7 +131,8 @@ func TestStandbyIsTaken(t *testing.T) {
 
 func TestList(t *testing.T) {
 	s := pgtest.Start(t)
-	s.Exec("postgres", `CREATE DATABASE b; CREATE DATABASE "A b"; CREATE DATABASE closed ALLOW_CONNECTIONS false; CREATE DATABASE pattern IS_TEMPLATE true;`)
+	s.Exec("postgres", `CREATE DATABASE b; CREATE DATABASE "A b"; CREATE DATABASE closed ALLOW_CONNECTIONS false; CREATE DATABASE pattern IS_TEMPLATE true;
+		CREATE DATABASE half_dropped; UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half_dropped';`)
 	clean(t)
 	list := func(url string) []string {
 		t.Helper()

@@ -217,7 +217,8 @@ func (t *Target) Connect(ctx context.Context, db string) (*pgx.Conn, error) {
 }
 
 // List gives the databases that are meant: those that were named, else all that allow
-// connections and are no templates, by name.
+// connections and are no templates, by name; not those that the server calls invalid, as it
+// was stopped while it dropped them.
 func (t *Target) List(ctx context.Context) ([]string, error) {
 	if len(t.Databases) > 0 {
 		return slices.Clone(t.Databases), nil
@@ -230,7 +231,7 @@ func (t *Target) List(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer c.Close(ctx)
-	rows, err := c.Query(ctx, "SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname::text COLLATE \"C\"")
+	rows, err := c.Query(ctx, "SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2 ORDER BY datname::text COLLATE \"C\"")
 	if err != nil {
 		return nil, fmt.Errorf("listing the databases of %s: %w", t.where(), err)
 	}
