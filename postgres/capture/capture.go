@@ -94,14 +94,14 @@ func (d *Database) Capture(ctx context.Context, to *ingest.Sink) error {
 }
 
 // capture is one try. Until it has its locks it delivers nothing.
-func (d *Database) capture(ctx context.Context, to *ingest.Sink) (err error) {
+func (d *Database) capture(ctx context.Context, to *ingest.Sink) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends what pg_dump may still be doing
 	s, err := begin(ctx, d)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.end()) }()
+	defer s.end()
 	run := &run{Database: d, session: s, to: to, record: s.record()}
 	if run.programs, err = connect.Find(ctx, d.o.Bin, connect.Version(s.facts.versionNumber)); err != nil {
 		return err

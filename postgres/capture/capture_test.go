@@ -76,6 +76,20 @@ func TestCapture(t *testing.T) {
 	}
 }
 
+// Rows are the same text whatever the database, or who reads it, has set.
+func TestSettings(t *testing.T) {
+	w := newWorld(t, pgtest.Shared(t))
+	db := w.server.NewDatabase(t)
+	w.server.Exec(db, `CREATE TABLE t AS SELECT '\x00ff'::bytea AS b, timestamptz '2024-02-29 12:00+02' AS at, interval '1 day 2 hours' AS i, 0.1::float8 AS f`)
+	const want = "\\\\x00ff\t2024-02-29 10:00:00+00\t1 day 02:00:00\t0.1\n"
+	for _, set := range []string{"datestyle = 'German'", "bytea_output = 'escape'", "timezone = 'Asia/Kathmandu'", "intervalstyle = 'iso_8601'", "extra_float_digits = -15"} {
+		w.server.Exec(db, `ALTER DATABASE "`+db+`" SET `+set)
+		if got := w.rows(w.take(db, capture.Options{}).database(), "public.t"); got != want {
+			t.Errorf("with %s: %q, want %q", set, got, want)
+		}
+	}
+}
+
 // A database may have any name.
 func TestDatabaseNames(t *testing.T) {
 	w := newWorld(t, pgtest.Shared(t))

@@ -38,12 +38,15 @@ type facts struct {
 // oldest is the first version that understands what is asked of it here.
 const oldest = 90300
 
-// prelude are the settings that rows depend on, those of pg_dump: what a table has as text
-// must not hang on who reads it.
+// prelude are the settings that rows depend on: what a table has as text must not hang on who reads it. They are those
+// of pg_dump, and two besides that a database or a role can have for itself, with which nothing would be found again
+// once they are changed.
 var prelude = []string{
 	"SET DateStyle = ISO",
 	"SET IntervalStyle = postgres",
 	"SET extra_float_digits = 3",
+	"SET bytea_output = hex",
+	"SET TimeZone = 'UTC'",
 	"SET synchronize_seqscans = off",
 	"SET statement_timeout = 0",
 	"SET lock_timeout = 0",
@@ -109,7 +112,8 @@ func begin(ctx context.Context, d *Database) (*session, error) {
 	}
 	s := &session{conn: conn, taken: d.o.Now()}
 	if err := s.begin(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("take a snapshot of database %s: %w", d.name, err), s.end())
+		s.end()
+		return nil, fmt.Errorf("take a snapshot of database %s: %w", d.name, err)
 	}
 	return s, nil
 }
@@ -127,11 +131,10 @@ func (s *session) begin(ctx context.Context) error {
 }
 
 // end gives the snapshot up. Where it can't be told to, the server notices that the connection ended.
-func (s *session) end() error {
+func (s *session) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_ = s.conn.Close(ctx)
-	return nil
 }
 
 // ask collects the facts.
