@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,6 +56,41 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// Two folders are two versions: what differs a little is stored as differences, or not, and both are told.
+func TestBenchDeltas(t *testing.T) {
+	w := newWorld(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	lines := make([]string, 60000)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("%d\t%x\n", i, r.Uint64())
+	}
+	w.write("one/table", strings.Join(lines, ""))
+	for i := 0; i < len(lines); i += 500 {
+		lines[i] = "changed\n"
+	}
+	w.write("two/table", strings.Join(lines, ""))
+	args := []string{"bench", w.path("one"), w.path("two"), "--chunker", "fastcdc", "--chunk-size", "64KiB", "--compression", "fastest"}
+	if out := w.ok(args...).out; !strings.Contains(out, "Deltas") || !strings.Contains(out, " on ") || !strings.Contains(out, " off ") {
+		t.Errorf("the report is\n%s", out)
+	}
+	stored := make(map[any]float64)
+	all := messages(t, w.ok(append(args, "--json")...).out)
+	for _, m := range all[1:] {
+		if m["message_type"] == "result" {
+			stored[m["deltas"]] = m["bytes_stored"].(float64)
+		}
+	}
+	if len(stored) != 2 || stored[true] > 0.7*stored[false] {
+		t.Errorf("stored with and without deltas: %v", stored)
+	}
+	if o := last(all)["snapshot_options"]; fmt.Sprint(o) != "[]" {
+		t.Errorf("recommended for snapshots: %v", o)
+	}
+	if o := last(messages(t, w.ok(append(args, "--json", "--deltas", "off")...).out))["snapshot_options"]; fmt.Sprint(o) != "[--delta-budget 0]" {
+		t.Errorf("recommended for snapshots without deltas: %v", o)
+	}
+}
+
 func TestBenchSamples(t *testing.T) {
 	w := newWorld(t)
 	image := w.path("image")
@@ -87,6 +124,7 @@ func TestBenchRefuses(t *testing.T) {
 		{statusUsage, "bench . --chunk-size 1MiB,1KiB", "choose from 16KiB to 4MiB"},
 		{statusUsage, "bench . --compression zip", "want fastest, default or better"},
 		{statusUsage, "bench . --size much", "--size"},
+		{statusUsage, "bench . --deltas maybe", "want on or off"},
 		{statusUsage, "bench . --prefer quality", "want balance, speed or size"},
 		{statusFailed, "bench . --chunker fixed", "no repository offers them"},
 		{statusUsage, "bench repo --count 0", "want at least 1"},
