@@ -18,8 +18,11 @@ import (
 type tableDiffs struct {
 	repo *repo.Repository
 	a, b chosen
-	read map[snapshot.Key]*[2]*postgres.Record
+	read map[snapshot.Key]*[2]tablesByFile
 }
+
+// tablesByFile are the tables of a database by the names of their entries.
+type tablesByFile map[string]*postgres.Table
 
 // of returns what both snapshots have of a table; ok is false if the entry is none.
 func (t *tableDiffs) of(ctx context.Context, key snapshot.Key) (before, after *postgres.Table, ok bool, err error) {
@@ -30,30 +33,37 @@ func (t *tableDiffs) of(ctx context.Context, key snapshot.Key) (before, after *p
 	if kind, ok := db.Parent(); !ok || string(kind) != postgres.Kind {
 		return nil, nil, false, nil
 	}
-	records, known := t.read[db]
+	tables, known := t.read[db]
 	if !known {
-		records = new([2]*postgres.Record)
+		tables = new([2]tablesByFile)
 		for i, s := range []chosen{t.a, t.b} {
-			d, err := stored.Open(ctx, t.repo, s.Body.Root, db)
-			if err != nil && !errors.Is(err, stored.ErrNoDatabase) {
+			if tables[i], err = t.tables(ctx, s, db); err != nil {
 				return nil, nil, false, err
-			}
-			if err == nil {
-				records[i] = d.Record
 			}
 		}
 		if t.read == nil {
-			t.read = make(map[snapshot.Key]*[2]*postgres.Record)
+			t.read = make(map[snapshot.Key]*[2]tablesByFile)
 		}
-		t.read[db] = records
+		t.read[db] = tables
 	}
-	if records[0] != nil {
-		before = records[0].Table(key.Base())
-	}
-	if records[1] != nil {
-		after = records[1].Table(key.Base())
-	}
+	before, after = tables[0][key.Base()], tables[1][key.Base()]
 	return before, after, before != nil || after != nil, nil
+}
+
+// tables returns the tables of a database, none if the snapshot does not have it.
+func (t *tableDiffs) tables(ctx context.Context, s chosen, db snapshot.Key) (tablesByFile, error) {
+	d, err := stored.Open(ctx, t.repo, s.Body.Root, db)
+	if errors.Is(err, stored.ErrNoDatabase) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := make(tablesByFile, len(d.Record.Tables))
+	for i := range d.Record.Tables {
+		all[d.Record.Tables[i].File] = &d.Record.Tables[i]
+	}
+	return all, nil
 }
 
 // tableChange is what is shown of a table.
