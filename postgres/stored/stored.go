@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"iter"
 	"strconv"
+	"sync"
 
 	"github.com/cairn-backup/cairn/postgres"
 	"github.com/cairn-backup/cairn/postgres/archive"
@@ -25,6 +26,11 @@ type Database struct {
 	repo   *repo.Repository
 	tree   snapshot.Tree
 	tables map[int]*postgres.Table // by dump ID
+
+	// What is read of a database is mostly read in the order of the tree, and a cursor that goes on reads each node
+	// once: looked up one by one, each large object would cost a node of hundreds of others.
+	mu     sync.Mutex
+	cursor *snapshot.Cursor
 }
 
 // ErrNoDatabase: a path is not that of a database.
@@ -37,6 +43,7 @@ const maxInMemory = 4 << 30
 // Open reads what describes a database.
 func Open(ctx context.Context, r *repo.Repository, root snapshot.Root, key snapshot.Key) (*Database, error) {
 	d := &Database{Key: key, repo: r, tree: snapshot.Tree{Root: root, Source: r}}
+	d.cursor = snapshot.NewCursor(d.tree)
 	if !isPlace(key) {
 		return nil, fmt.Errorf("%s %w", key.Path(), ErrNoDatabase)
 	}
@@ -98,14 +105,17 @@ func (d *Database) Entry(ctx context.Context, path string) (*snapshot.Entry, err
 	if err != nil {
 		return nil, err
 	}
-	e, err := d.tree.Lookup(ctx, key)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, err := d.cursor.Seek(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key.Path(), err)
 	}
-	if e == nil || e.Type != snapshot.File {
+	if e == nil || e.Key != key || e.Type != snapshot.File {
 		return nil, fmt.Errorf("%s: %w", key.Path(), fs.ErrNotExist)
 	}
-	return e, nil
+	found := *e // the cursor goes on
+	return &found, nil
 }
 
 // File opens a file of the database, and says its size in bytes. What it reads was
