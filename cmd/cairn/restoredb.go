@@ -251,8 +251,11 @@ func (p *program) rebuildFailed(c *cli.Context, err error) error {
 		}
 	}
 	next := "drop the database and restore again, or restore again with --clean"
-	if c.Bool("create") {
+	switch {
+	case c.Bool("create"):
 		next = "mend what is wrong, drop the database and restore again"
+	case c.Bool("clean"): // which would fail again in the same way
+		next = "mend what is wrong, as by dropping what depends on something that is to be replaced, and restore again; a new database (--create) is restored beside the old one"
 	}
 	return &hintError{fmt.Errorf("the database is half restored: %w", err), next}
 }
