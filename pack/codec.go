@@ -53,11 +53,11 @@ func ParseCompression(s string) (Compression, error) {
 
 // Encoder turns plaintexts into the contents of frames. It is safe for
 // concurrent use by as many goroutines as it was made for; more of them wait
-// for each other. It keeps 5 to 9 MiB for each, by level; below Better as much again once
-// it has met contents of few different bytes in which nothing repeats.
+// for each other. It keeps 5 to 9 MiB for each, by level; below Better once more as much when
+// it has met contents of few different bytes in which nothing repeats, which only one encodes at a time.
 type Encoder struct {
 	zstd     *zstd.Encoder
-	literals func() (*zstd.Encoder, error) // nil: zstd does what it does
+	literals func() (*zstd.Encoder, error) // of one goroutine, to save memory; nil: zstd does what it does
 
 	decoder *Decoder     // of the deltas that it makes
 	differs chan *differ // that are not in use
@@ -94,7 +94,9 @@ func NewEncoder(c Compression, goroutines int) (*Encoder, error) {
 	}
 	e := &Encoder{zstd: z, decoder: d, differs: make(chan *differ, goroutines)}
 	if c < Better {
-		e.literals = sync.OnceValues(func() (*zstd.Encoder, error) { return set(zstd.WithAllLitEntropyCompression(true)) })
+		e.literals = sync.OnceValues(func() (*zstd.Encoder, error) {
+			return set(zstd.WithAllLitEntropyCompression(true), zstd.WithEncoderConcurrency(1))
+		})
 	}
 	return e, nil
 }
