@@ -162,19 +162,20 @@ func (p *program) rebuildDatabase(c *cli.Context, s chosen, d *stored.Database) 
 			return err
 		}
 	}
-	var bytes atomic.Int64
+	var bytes, tables atomic.Int64
 	var step atomic.Value
 	step.Store("connect")
 	o.Observer = rebuild.Observer{
 		Step:     func(what string) { step.Store(what) },
 		Progress: func(n int64) { bytes.Add(n) },
-		Loaded:   func(items []archive.Item) { p.loaded(d, items) },
+		Loaded:   func(items []archive.Item) { tables.Add(p.loaded(d, items)) },
 		Warning:  func(err error) { p.warn("%v", err) },
 	}
 	stop, err := p.show(c, func() string {
-		return fmt.Sprintf("%s: %s of %s", step.Load(), termui.Size(bytes.Load()), termui.Size(contentSize(d)))
+		return fmt.Sprintf("%s: %s of %s, %s of %s", step.Load(), termui.Count(tables.Load()), plural(int64(len(d.Record.Tables)), "table"),
+			termui.Size(bytes.Load()), termui.Size(contentSize(d)))
 	}, func() map[string]any {
-		return map[string]any{"step": step.Load(), "bytes_done": bytes.Load(), "bytes": contentSize(d)}
+		return map[string]any{"step": step.Load(), "tables_done": tables.Load(), "tables": len(d.Record.Tables), "bytes_done": bytes.Load(), "bytes": contentSize(d)}
 	})
 	if err != nil {
 		return err
@@ -222,19 +223,21 @@ func (p *program) rebuildOptions(c *cli.Context, d *stored.Database) (*rebuild.O
 	}, nil
 }
 
-// loaded tells of tables that are there.
-func (p *program) loaded(d *stored.Database, items []archive.Item) {
+// loaded tells of tables that are there, and counts them.
+func (p *program) loaded(d *stored.Database, items []archive.Item) (tables int64) {
 	for _, item := range items {
 		t := d.TableOf(item)
 		if t == nil {
 			continue
 		}
+		tables++
 		if p.json != nil {
 			p.json.Write("table", map[string]any{"table": t.File, "rows": t.Rows, "bytes": t.Bytes})
 		} else if p.verbose {
 			fmt.Fprintf(p.Stdout, "restored  %s: %s, %s\n", termui.Quote(t.File), plural(t.Rows, "row"), termui.Size(t.Bytes))
 		}
 	}
+	return tables
 }
 
 // rebuildFailed says what is there of a restore that failed, and what to do.
